@@ -1,0 +1,120 @@
+//! The whole layer: projection, memory, output.                         PRJ-6, STR-1, OUT-1 … OUT-3
+
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3};
+
+use crate::batch::{Fed, Memory, Tokens, Trace};
+use crate::error::{Error, Result};
+use crate::numerics::check_finite;
+use crate::output::{Output, output};
+use crate::projection::{Projected, Projection, project};
+use crate::scalar::Scalar;
+
+/// A layer: learned maps around a memory.
+#[derive(Clone, Debug)]
+pub struct Layer<S> {
+    projection: Projection<S>,
+    hidden_dim: usize,
+    memory: Memory<S>,
+}
+
+/// What a call of the layer gives; rows of `projected` and `output` are (sequence, token).
+#[derive(Clone, Debug)]
+pub struct LayerFed<S> {
+    /// Queries, values, gates.
+    pub projected: Projected<S>,
+    /// Reads, slots, weights, steps.
+    pub memory: Fed<S>,
+    /// Mixed, projected, added to the residual stream.
+    pub output: Output<S>,
+}
+
+impl<S: Scalar> Layer<S> {
+    /// Checks the maps against the memory's settings.
+    ///
+    /// # Errors   `Error::Shape`, `Error::NotFinite`, `Error::Setting`
+    pub fn new(projection: Projection<S>, memory: Memory<S>) -> Result<Self> {
+        let settings = memory.settings();
+        let hidden_dim = projection.query.norm.len();
+        projection.query.check("projection.query", hidden_dim, Some(settings.heads * settings.key_dim))?;
+        projection.value.check("projection.value", hidden_dim, Some(settings.value_dim))?;
+        projection.output.check("projection.output", settings.value_dim, Some(hidden_dim))?;
+        match (&projection.gate, settings.output_gate || settings.gate_weighted_loss) {
+            (Some(gate), true) => gate.check("projection.gate", hidden_dim, None)?,
+            (None, false) => {}
+            (gate, _) => {
+                let given = if gate.is_some() { "present" } else { "absent" };
+                let allowed = "present if output_gate or gate_weighted_loss is true, else absent";
+                return Err(crate::settings::setting("projection.gate", given, allowed));
+            }
+        }
+        Ok(Self { projection, hidden_dim, memory })
+    }
+
+    /// The memory inside.
+    pub fn memory(&self) -> &Memory<S> {
+        &self.memory
+    }
+
+    /// The memory inside, to flush or reset.
+    pub fn memory_mut(&mut self) -> &mut Memory<S> {
+        &mut self.memory
+    }
+
+    /// Runs the layer on hidden states, [B, T, hidden].
+    ///
+    /// # Errors   as [`Memory::feed`]
+    pub fn feed(&mut self, hidden: ArrayView3<S>, mask: Option<ArrayView2<bool>>) -> Result<LayerFed<S>> {
+        self.run(hidden, mask, None)
+    }
+
+    /// The same, and adds every stage tensor to `trace`.
+    pub fn feed_traced(
+        &mut self,
+        hidden: ArrayView3<S>,
+        mask: Option<ArrayView2<bool>>,
+        trace: &mut Trace<S>,
+    ) -> Result<LayerFed<S>> {
+        self.run(hidden, mask, Some(trace))
+    }
+
+    fn run(
+        &mut self,
+        hidden: ArrayView3<S>,
+        mask: Option<ArrayView2<bool>>,
+        trace: Option<&mut Trace<S>>,
+    ) -> Result<LayerFed<S>> {
+        let (b, t, width) = hidden.dim();
+        if width != self.hidden_dim {
+            let expected = format!("[sequences, tokens, hidden {}]", self.hidden_dim);
+            return Err(Error::Shape { tensor: "hidden", expected, found: hidden.shape().to_vec() });
+        }
+        check_finite("hidden", hidden)?;
+        let rows = Array2::from_shape_fn((b * t, width), |(row, i)| hidden[[row / t, row % t, i]]);
+        let settings = self.memory.settings().clone();
+        let projected = project(&settings, self.memory.rules(), &self.projection, rows.view())?;
+        let queries = by_sequence(&projected.queries, b, t);
+        let values = by_sequence(&projected.values, b, t);
+        let gates = projected.gates.as_ref().filter(|_| settings.gate_weighted_loss);
+        let gates = gates.map(|gates: &Array1<S>| Array2::from_shape_fn((b, t), |(b, i)| gates[b * t + i]));
+        let tokens = Tokens {
+            queries: queries.view(),
+            values: values.view(),
+            gates: gates.as_ref().map(|gates| gates.view()),
+            mask,
+        };
+        let fed = match trace {
+            Some(trace) => self.memory.feed_traced(&tokens, trace)?,
+            None => self.memory.feed(&tokens)?,
+        };
+        let reads = Array2::from_shape_fn((b * t, settings.value_dim), |(row, i)| fed.reads[[row / t, row % t, i]]);
+        let gates = projected.gates.as_ref().filter(|_| settings.output_gate);
+        let (reads, values) = (reads.view(), projected.values.view());
+        let output = output(&settings, &self.projection.output, reads, values, gates, rows.view());
+        Ok(LayerFed { projected, memory: fed, output })
+    }
+}
+
+/// [B·T, width] as [B, T, width]
+fn by_sequence<S: Scalar>(rows: &Array2<S>, b: usize, t: usize) -> Array3<S> {
+    Array3::from_shape_fn((b, t, rows.ncols()), |(sequence, token, i)| rows[[sequence * t + token, i]])
+}

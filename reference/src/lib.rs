@@ -1,0 +1,27 @@
+//! The executable specification of Fast-weight Product Key Memory (arXiv 2601.00671).
+pub mod address;
+pub mod batch;
+pub mod chunk;
+pub mod error;
+pub mod layer;
+pub mod memorize;
+pub mod numerics;
+pub mod output;
+pub mod projection;
+pub mod read;
+pub mod rules;
+pub mod scalar;
+pub mod score;
+pub mod select;
+pub mod settings;
+pub mod stats;
+pub mod stream;
+pub mod tables;
+pub use batch::{Fed, Memory, StepReport, Tokens, Trace};
+pub use chunk::Stages;
+pub use error::{Error, Result};
+pub use layer::{Layer, LayerFed};
+pub use rules::Rules;
+pub use scalar::Scalar;
+pub use settings::Settings;
+pub use tables::Tables;

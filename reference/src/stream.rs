@@ -1,0 +1,336 @@
+//! Stage `stream`: a text in calls of any length, and the queue of pending pairs.    STR-1 … STR-6
+//!
+//! ```text
+//! drop    a step after token (m+1)C - 1: the chunk is tokens [mC, (m+1)C), the queue is then empty
+//! carry   a step after token (m+1)C + L - 1: the chunk is queries [mC, (m+1)C), reread; L tokens stay queued
+//! flush   closes a chunk early
+//! ```
+
+use ndarray::{Array2, Array3, Array4, ArrayView, Axis, Dimension, RemoveAxis, s};
+
+use crate::batch::{Fed, Memory, StepReport, Tokens, Trace};
+use crate::chunk::{self, Chunk, Counted, Reading};
+use crate::error::{Error, Result};
+use crate::rules::StreamCount;
+use crate::scalar::Scalar;
+use crate::settings::Border;
+
+/// Half scores of one chunk take at most this many bytes.
+pub const CHUNK_BYTES: u128 = 8 << 30;
+
+/// Tokens that are not yet part of a step; tokens first, then sequences.                    [STR-1]
+#[derive(Clone, Debug)]
+pub struct Queue<S> {
+    pending: Option<Pending<S>>,
+}
+
+impl<S> Default for Queue<S> {
+    fn default() -> Self {
+        Self { pending: None }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Pending<S> {
+    queries: Array3<S>,
+    values: Array3<S>,
+    gates: Option<Array2<S>>,
+    mask: Option<Array2<bool>>,
+}
+
+impl<S: Scalar> Queue<S> {
+    pub(crate) fn len(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.queries.dim().0)
+    }
+
+    /// Whether these tokens can follow the queued ones                                      [BAT-1]
+    fn accepts(&self, tokens: &Tokens<S>) -> Result<()> {
+        let Some(pending) = &self.pending else { return Ok(()) };
+        let queued = pending.queries.dim().1;
+        if queued != tokens.sequences() {
+            return Err(Error::Batch { given: tokens.sequences(), queued });
+        }
+        for (tensor, given, had) in [
+            ("gates", tokens.gates.is_some(), pending.gates.is_some()),
+            ("mask", tokens.mask.is_some(), pending.mask.is_some()),
+        ] {
+            if given != had {
+                return Err(Error::Presence { tensor, given, queued: self.len() });
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, more: Pending<S>) {
+        match &mut self.pending {
+            None => self.pending = Some(more),
+            Some(pending) => {
+                grow(&mut pending.queries, &more.queries);
+                grow(&mut pending.values, &more.values);
+                if let (Some(gates), Some(more)) = (&mut pending.gates, &more.gates) {
+                    grow(gates, more);
+                }
+                if let (Some(mask), Some(more)) = (&mut pending.mask, &more.mask) {
+                    grow(mask, more);
+                }
+            }
+        }
+    }
+
+    /// The first `tokens` queued queries with all queued values
+    fn chunk(&self, tokens: usize, lookahead: usize) -> Option<Chunk<S>> {
+        self.pending.as_ref().map(|pending| Chunk {
+            queries: pending.queries.slice(s![..tokens, .., ..]).to_owned(),
+            values: pending.values.slice(s![.., .., ..]).to_owned(),
+            gates: pending.gates.as_ref().map(|gates| gates.slice(s![..tokens, ..]).to_owned()),
+            mask: pending.mask.as_ref().map(|mask| mask.slice(s![..tokens, ..]).to_owned()),
+            lookahead,
+        })
+    }
+
+    /// Forgets all but the last `tokens`
+    fn keep_last(&mut self, tokens: usize) {
+        let from = self.len().saturating_sub(tokens);
+        self.pending = self.pending.take().filter(|_| tokens > 0).map(|pending| Pending {
+            queries: pending.queries.slice(s![from.., .., ..]).to_owned(),
+            values: pending.values.slice(s![from.., .., ..]).to_owned(),
+            gates: pending.gates.map(|gates| gates.slice(s![from.., ..]).to_owned()),
+            mask: pending.mask.map(|mask| mask.slice(s![from.., ..]).to_owned()),
+        });
+    }
+}
+
+/// Appends along the first axis; memory grows in powers of two, so a token costs a constant
+fn grow<T: Clone, D: Dimension + RemoveAxis>(queued: &mut ndarray::Array<T, D>, more: &ndarray::Array<T, D>) {
+    // Sequences and widths were checked by `accepts` and `Tokens::check`.
+    let _ = queued.append(Axis(0), more.view());
+}
+
+impl<S: Scalar> Memory<S> {
+    /// Reads tokens with the tables of their moment and takes the steps that fall due.      [STR-1]
+    ///
+    /// # Shapes   see [`Tokens`] and [`Fed`]
+    /// # Errors   `Error::Shape`, `NotFinite`, `Batch`, `Presence`, `TooLarge`: nothing has changed. `Error::Diverged`:
+    ///   tokens before the failing chunk are done, the tables are as before its step, and every later call
+    ///   gives the same error until `reset_queue` or `reset_tables`
+    /// # Source   arXiv 2601.00671 §3 and App. A.1; the release's cut by calls under rule `stream_count` = call
+    pub fn feed(&mut self, tokens: &Tokens<S>) -> Result<Fed<S>> {
+        self.run(tokens, None)
+    }
+
+    /// The same, and adds every stage tensor to `trace`.
+    pub fn feed_traced(&mut self, tokens: &Tokens<S>, trace: &mut Trace<S>) -> Result<Fed<S>> {
+        self.run(tokens, Some(trace))
+    }
+
+    fn run(&mut self, tokens: &Tokens<S>, mut trace: Option<&mut Trace<S>>) -> Result<Fed<S>> {
+        tokens.check(&self.settings)?;
+        self.queue.accepts(tokens)?;
+        self.fits(tokens)?;
+        self.still_running()?;
+        let mut fed = Fed::new(self, tokens);
+        let mut from = 0;
+        while from < tokens.len() {
+            let to = tokens.len().min(from.saturating_add(self.until_border()));
+            let slice = time_major(tokens, from, to);
+            let reading = self.halting(|memory| {
+                chunk::read(&memory.stages, &memory.settings, &memory.tables, slice.queries.view(), memory.steps)
+            })?;
+            fed.put(from, to, &reading);
+            if self.settings.writes {
+                self.queue.push(slice);
+                if self.is_due() {
+                    let report = self.halting(|memory| memory.step_due(&reading, to - from, trace.as_deref_mut()))?;
+                    fed.steps.push(report);
+                }
+            }
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.readings.push((to - from, reading));
+            }
+            from = to;
+        }
+        Ok(fed)
+    }
+
+    /// Closes the chunk early. Drop: all queued tokens. Carry: the queued queries that have a target.   [STR-4]
+    ///
+    /// Under rule `stream_count` = call it does nothing, as the release never closes its queue.
+    ///
+    /// # Errors   `Error::Diverged`, as for [`Memory::feed`]
+    pub fn flush(&mut self) -> Result<Option<StepReport<S>>> {
+        self.flush_with(None)
+    }
+
+    /// The same, and adds every stage tensor to `trace`.
+    pub fn flush_traced(&mut self, trace: &mut Trace<S>) -> Result<Option<StepReport<S>>> {
+        self.flush_with(Some(trace))
+    }
+
+    fn flush_with(&mut self, trace: Option<&mut Trace<S>>) -> Result<Option<StepReport<S>>> {
+        self.still_running()?;
+        let (queued, lookahead) = (self.queue.len(), self.settings.lookahead);
+        let (tokens, keep) = match self.settings.border {
+            Border::Drop => (queued, 0),
+            Border::Carry if self.rules.stream_count == StreamCount::Call => (0, lookahead),
+            Border::Carry => (queued.saturating_sub(lookahead), lookahead),
+        };
+        if tokens == 0 {
+            return Ok(None);
+        }
+        self.halting(|memory| memory.step(tokens, keep, None, trace)).map(Some)
+    }
+
+    /// Tokens until a slice of a call must end                              [STR-2, STR-3, STR-5]
+    fn until_border(&self) -> usize {
+        let (chunk, lookahead) = (self.settings.chunk, self.settings.lookahead);
+        match self.settings.border {
+            Border::Drop => chunk - self.queue.len(),
+            Border::Carry => chunk + lookahead - self.queue.len(),
+        }
+    }
+
+    /// Whether a step falls due at the end of a slice                       [STR-2, STR-3, STR-5]
+    fn is_due(&self) -> bool {
+        let (chunk, lookahead) = (self.settings.chunk, self.settings.lookahead);
+        match (self.settings.border, self.rules.stream_count) {
+            (Border::Drop, _) => self.queue.len() == chunk,
+            (Border::Carry, StreamCount::Chunk) => self.queue.len() == chunk + lookahead,
+            (Border::Carry, StreamCount::Call) => self.queue.len() >= chunk,
+        }
+    }
+
+    /// The step that is due, after `slice` tokens were read as `reading`    [STR-2, STR-3, STR-5]
+    fn step_due(&mut self, reading: &Reading<S>, slice: usize, trace: Option<&mut Trace<S>>) -> Result<StepReport<S>> {
+        let lookahead = self.settings.lookahead;
+        match (self.settings.border, self.rules.stream_count) {
+            (Border::Drop, _) => {
+                // A slice that is the whole chunk was read with these very tables.
+                let reread = (slice == self.settings.chunk).then_some(reading);
+                self.step_from(self.settings.chunk, 0, None, reread, trace)
+            }
+            (Border::Carry, StreamCount::Chunk) => self.step(self.settings.chunk, lookahead, None, trace),
+            (Border::Carry, StreamCount::Call) => {
+                let with_target = self.queue.len().saturating_sub(lookahead);
+                self.step(with_target, lookahead, Some((reading, slice)), trace)
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        tokens: usize,
+        keep: usize,
+        counted: Option<(&Reading<S>, usize)>,
+        trace: Option<&mut Trace<S>>,
+    ) -> Result<StepReport<S>> {
+        self.step_from(tokens, keep, counted, None, trace)
+    }
+
+    /// A step over the first `tokens` queued queries; the last `keep` tokens stay queued.
+    ///
+    /// `counted`: what `N_i` and S count, if not the chunk itself. `reread`: the chunk's reading, if it is at hand.
+    fn step_from(
+        &mut self,
+        tokens: usize,
+        keep: usize,
+        counted: Option<(&Reading<S>, usize)>,
+        reread: Option<&Reading<S>>,
+        trace: Option<&mut Trace<S>>,
+    ) -> Result<StepReport<S>> {
+        let Some(chunk) = self.queue.chunk(tokens, self.settings.lookahead) else {
+            return Ok(StepReport::nothing());
+        };
+        let (settings, tables) = (&self.settings, &self.tables);
+        let reading = match reread {
+            Some(reading) => reading.clone(),
+            None => chunk::read(&self.stages, settings, tables, chunk.queries.view(), self.steps)?,
+        };
+        let (counted, counted_tokens) = counted.unwrap_or((&reading, tokens));
+        let samples = counted_tokens * chunk.sequences();
+        let counted = Counted { slots: counted.selected.slots.view(), samples };
+        let step = chunk::step(&self.stages, settings, &self.rules, tables, &chunk, &reading, &counted, self.steps)?;
+        chunk::apply(&self.settings, &mut self.tables, &step);
+        self.steps += 1;
+        self.queue.keep_last(keep);
+        let report = StepReport {
+            pair_losses: step.memorized.pair_losses.clone(),
+            addressing_loss: step.addressed.loss,
+            entropy: [step.addressed.entropy[0], step.addressed.entropy[1]],
+            slots_touched: step.memorized.slots.len(),
+        };
+        if let Some(trace) = trace {
+            trace.steps.push((chunk, reading, step));
+        }
+        Ok(report)
+    }
+
+    /// Refuses chunks whose half scores would not fit
+    fn fits(&self, tokens: &Tokens<S>) -> Result<()> {
+        let settings = &self.settings;
+        let most = (self.queue.len() + tokens.len()).min(settings.chunk + settings.lookahead);
+        let bytes = [most, tokens.sequences(), settings.heads, 2, settings.sub_keys, size_of::<S>()];
+        let bytes = bytes.into_iter().fold(1, |product: u128, factor| product.saturating_mul(factor as u128));
+        if bytes > CHUNK_BYTES {
+            return Err(Error::TooLarge { what: "the half scores of one chunk", bytes, limit: CHUNK_BYTES });
+        }
+        Ok(())
+    }
+
+    fn still_running(&self) -> Result<()> {
+        self.halted.clone().map_or(Ok(()), Err)
+    }
+
+    /// Remembers an error, so that a memory that missed a step is not used further
+    fn halting<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        work(self).inspect_err(|error| self.halted = Some(error.clone()))
+    }
+}
+
+fn time_major<S: Scalar>(tokens: &Tokens<S>, from: usize, to: usize) -> Pending<S> {
+    Pending {
+        queries: swap(tokens.queries.slice(s![.., from..to, ..])),
+        values: swap(tokens.values.slice(s![.., from..to, ..])),
+        gates: tokens.gates.map(|gates| swap(gates.slice(s![.., from..to]))),
+        mask: tokens.mask.map(|mask| swap(mask.slice(s![.., from..to]))),
+    }
+}
+
+fn swap<T: Clone, D: Dimension>(mut tokens: ArrayView<T, D>) -> ndarray::Array<T, D> {
+    tokens.swap_axes(0, 1);
+    tokens.as_standard_layout().into_owned()
+}
+
+impl<S: Scalar> Fed<S> {
+    fn new(memory: &Memory<S>, tokens: &Tokens<S>) -> Self {
+        let (b, t) = (tokens.sequences(), tokens.len());
+        let (heads, k) = (memory.settings.heads, memory.settings.top_k);
+        Self {
+            reads: Array3::from_elem((b, t, memory.settings.value_dim), S::ZERO),
+            slots: Array4::from_elem((b, t, heads, k), 0),
+            weights: Array4::from_elem((b, t, heads, k), S::ZERO),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Rows of a reading are (token, sequence); results are [sequence, token, …]
+    fn put(&mut self, from: usize, to: usize, reading: &Reading<S>) {
+        let sequences = self.reads.dim().0;
+        for row in 0..(to - from) * sequences {
+            let (token, sequence) = (from + row / sequences, row % sequences);
+            self.reads.slice_mut(s![sequence, token, ..]).assign(&reading.reads.row(row));
+            self.slots.slice_mut(s![sequence, token, .., ..]).assign(&reading.selected.slots.index_axis(Axis(0), row));
+            self.weights.slice_mut(s![sequence, token, .., ..]).assign(&reading.weights.index_axis(Axis(0), row));
+        }
+    }
+}
+
+impl<S: Scalar> StepReport<S> {
+    fn nothing() -> Self {
+        Self {
+            pair_losses: Array2::from_elem((0, 0), S::ZERO),
+            addressing_loss: S::ZERO,
+            entropy: [S::ZERO; 2],
+            slots_touched: 0,
+        }
+    }
+}

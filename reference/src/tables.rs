@@ -1,0 +1,87 @@
+//! The fast weights: sub-keys and slot values.                                        BAT-1, BAT-3
+
+use ndarray::{Array2, Array4};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand::Rng;
+use ndarray_rand::rand_distr::{Normal, Uniform};
+
+use crate::error::{Error, Result};
+use crate::numerics::check_finite;
+use crate::scalar::Scalar;
+use crate::settings::Settings;
+
+/// The two tables, shared by all sequences of a batch.                                      [BAT-1]
+///
+/// # Shapes   `sub_keys`: [heads, 2, n, `key_dim` / 2]; `slot_values`: [n², `value_dim`], shared by the heads
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tables<S> {
+    /// K
+    pub sub_keys: Array4<S>,
+    /// V
+    pub slot_values: Array2<S>,
+}
+
+impl<S: Scalar> Tables<S> {
+    /// Initial tables: K uniform in ±1/√d_k, V normal with standard deviation 1/√d_v.        [BAT-3]
+    ///
+    /// # Errors   `Error::Setting` where `settings` are not valid
+    /// # Source   arXiv 2601.00671 §3 and the release; the paper leaves the generator open, so does this
+    pub fn random(settings: &Settings, rng: &mut impl Rng) -> Result<Self> {
+        settings.check()?;
+        let (heads, n) = (settings.heads, settings.sub_keys);
+        let bound = 1.0 / (settings.key_dim as f64).sqrt();
+        let spread = 1.0 / (settings.value_dim as f64).sqrt();
+        let uniform = Uniform::new_inclusive(-bound, bound)
+            .map_err(|e| crate::settings::setting("key_dim", settings.key_dim, e.to_string()))?;
+        let normal = Normal::new(0.0, spread)
+            .map_err(|e| crate::settings::setting("value_dim", settings.value_dim, e.to_string()))?;
+        Ok(Self {
+            sub_keys: Array4::random_using((heads, 2, n, settings.half_dim()), uniform, rng).mapv(S::from_f64),
+            slot_values: Array2::random_using((n * n, settings.value_dim), normal, rng).mapv(S::from_f64),
+        })
+    }
+
+    /// Checks shapes and that every number is finite (NUM-7).
+    ///
+    /// # Errors   `Error::Shape`, `Error::NotFinite`
+    pub fn check(&self, settings: &Settings) -> Result<()> {
+        let (heads, n, half) = (settings.heads, settings.sub_keys, settings.half_dim());
+        if self.sub_keys.shape() != [heads, 2, n, half] {
+            let expected = format!("[heads {heads}, 2, sub_keys {n}, key_dim/2 {half}]");
+            return Err(Error::Shape { tensor: "sub_keys", expected, found: self.sub_keys.shape().to_vec() });
+        }
+        if self.slot_values.shape() != [settings.slots(), settings.value_dim] {
+            let expected = format!("[slots {}, value_dim {}]", settings.slots(), settings.value_dim);
+            return Err(Error::Shape { tensor: "slot_values", expected, found: self.slot_values.shape().to_vec() });
+        }
+        check_finite("sub_keys", self.sub_keys.view())?;
+        check_finite("slot_values", self.slot_values.view())
+    }
+}
+
+/// One step of gradient descent: p - η(clip(g) + λp).                              [MEM-5, ADR-6]
+///
+/// A step of zero leaves the bits of p as they are.
+///
+/// ```
+/// use fwpkm_reference::{settings::Settings, tables::descend};
+/// let settings = Settings { learning_rate: 0.5, gradient_clip: Some(1.0), weight_decay: 0.25, ..Settings::paper() };
+/// assert_eq!(descend(&settings, 4.0, 3.0), 4.0 - 0.5 * (1.0 + 0.25 * 4.0));
+/// ```
+pub fn descend<S: Scalar>(settings: &Settings, parameter: S, gradient: S) -> S {
+    let mut direction = gradient;
+    if let Some(clip) = settings.gradient_clip.map(S::from_f64) {
+        direction = if direction > clip {
+            clip
+        } else if direction < -clip {
+            -clip
+        } else {
+            direction
+        };
+    }
+    if settings.weight_decay != 0.0 {
+        direction = direction + S::from_f64(settings.weight_decay) * parameter;
+    }
+    let step = S::from_f64(settings.learning_rate) * direction;
+    if step == S::ZERO { parameter } else { parameter - step }
+}

@@ -1,0 +1,220 @@
+//! Recorded outputs against the interpreter.                                                NUM-1
+//!
+//! The interpreter runs in f64 on the recorded inputs. Indices must be equal; every other tensor may differ by
+//! 1e-10 of its largest recorded magnitude, far above what the order of sums costs in f64 and far below any real difference.
+
+use std::path::{Path, PathBuf};
+
+use fwpkm_reference::Rules;
+use fwpkm_spec::case::Mode;
+use fwpkm_spec::{Case, CaseFile, Data, Tensor};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::inputs::Inputs;
+use crate::run::{Outputs, Plan, run};
+use crate::settings_file::{rules_of_case, settings_of_case};
+
+/// Allowed difference, relative to the largest recorded magnitude of the tensor.
+pub const RELATIVE_BOUND: f64 = 1e-10;
+
+/// What became of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every recorded output that is specified agrees.
+    Conforms,
+    /// At least one does not.
+    Differs,
+    /// The case could not be judged.
+    Error,
+}
+
+/// One recorded tensor against the interpreter's.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorReport {
+    /// Name, as in the file.
+    pub name: String,
+    /// Whether it is inside the bound.
+    pub conforms: bool,
+    /// Largest difference over the tensor's largest recorded magnitude; for indices, how many differ.
+    pub error: f64,
+    /// What is allowed of it.
+    pub bound: f64,
+    /// Where the largest difference is; none where nothing differs.
+    pub at: Option<Vec<usize>>,
+    /// Recorded number there.
+    pub expected: Option<f64>,
+    /// The interpreter's number there.
+    pub actual: Option<f64>,
+}
+
+/// One case file.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseReport {
+    /// Its path, as given.
+    pub path: PathBuf,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why, where it could not be judged.
+    pub error: Option<String>,
+    /// The recorded outputs.
+    pub tensors: Vec<TensorReport>,
+    /// Recorded tensors that no clause specifies yet; they are neither passed nor failed.
+    pub not_yet_specified: Vec<String>,
+    /// Keys of the case that nothing reads.
+    pub unknown_keys: Vec<String>,
+}
+
+/// Verifies one file; whatever is wrong with it stands in the report.
+///
+/// `rules` replace those the case states (the release's where it states none).
+pub fn verify(path: &Path, rules: Option<&Rules>) -> CaseReport {
+    let mut report = CaseReport {
+        path: path.to_path_buf(),
+        verdict: Verdict::Error,
+        error: None,
+        tensors: Vec::new(),
+        not_yet_specified: Vec::new(),
+        unknown_keys: Vec::new(),
+    };
+    match judge(path, rules, &mut report) {
+        Ok(()) if report.tensors.iter().all(|tensor| tensor.conforms) => report.verdict = Verdict::Conforms,
+        Ok(()) => report.verdict = Verdict::Differs,
+        Err(error) => report.error = Some(error.to_string()),
+    }
+    report
+}
+
+fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<()> {
+    let file = CaseFile::open(path)?;
+    report.unknown_keys.clone_from(&file.case.unknown);
+    let plan = plan(&file.case, rules, false)?;
+    let recorded: Vec<String> = file.file.names().filter(|name| name.starts_with("out.")).map(str::to_string).collect();
+    if recorded.is_empty() {
+        return Err(Error::Missing { tensor: "out.*".into(), found: file.file.names().collect::<Vec<_>>().join(", ") });
+    }
+    let outputs = run::<f64>(&plan, inputs(&file)?)?;
+    for name in recorded {
+        report.tensors.push(compare(&name, &file.file.tensor(&name)?, &outputs)?);
+    }
+    let unspecified =
+        |name: &&str| !name.starts_with("in.") && !name.starts_with("out.") && !name.starts_with("cotangent.");
+    report.not_yet_specified = file.file.names().filter(unspecified).map(str::to_string).collect();
+    Ok(())
+}
+
+/// How a case is run.
+pub fn plan(case: &Case, rules: Option<&Rules>, trace: bool) -> Result<Plan> {
+    Ok(Plan {
+        settings: settings_of_case(case)?,
+        rules: rules.cloned().map_or_else(|| rules_of_case(case), Ok)?,
+        calls: case.splits.clone(),
+        flush: case.flush.unwrap_or(case.mode != Mode::Streaming),
+        trace,
+    })
+}
+
+/// The inputs of a case file, held against what the case says of them.
+pub fn inputs<S: fwpkm_reference::Scalar>(file: &CaseFile) -> Result<Inputs<S>> {
+    let inputs = Inputs::read(&file.file)?;
+    let case = &file.case;
+    let (sequences, tokens) = inputs.sequences_and_tokens();
+    if (sequences, tokens) != (case.batch, case.tokens) {
+        return Err(Error::Shape {
+            tensor: "in.queries or in.hidden".into(),
+            expected: format!("the case has batch {} and tokens {}", case.batch, case.tokens),
+            found: vec![sequences, tokens],
+        });
+    }
+    for (name, stated) in [("in.gates", case.gates), ("in.mask", case.mask)] {
+        if let Some(stated) = stated.filter(|&stated| stated != file.file.has(name)) {
+            let stated = if stated { "with" } else { "without" };
+            return Err(Error::Missing {
+                tensor: format!("{name} as stated ({stated})"),
+                found: file.file.names().collect::<Vec<_>>().join(", "),
+            });
+        }
+    }
+    Ok(inputs)
+}
+
+/// Compares one recorded tensor.
+///
+/// # Errors   a recorded tensor of another element type than f64 (i64 for indices), which has no bound yet
+fn compare(name: &str, recorded: &Tensor, outputs: &Outputs) -> Result<TensorReport> {
+    let Some(actual) = outputs.get(name) else {
+        return Err(Error::Missing {
+            tensor: format!("{name} among the results"),
+            found: outputs.keys().cloned().collect::<Vec<_>>().join(", "),
+        });
+    };
+    if recorded.shape != actual.shape {
+        return Err(Error::Shape {
+            tensor: name.into(),
+            expected: format!("the interpreter gives {:?}", actual.shape),
+            found: recorded.shape.clone(),
+        });
+    }
+    match (&recorded.data, &actual.data) {
+        (Data::I64(expected), Data::I64(actual)) => Ok(compare_indices(name, &recorded.shape, expected, actual)),
+        (Data::F64(expected), Data::F64(actual)) => Ok(compare_numbers(name, &recorded.shape, expected, actual)),
+        (found, _) => Err(Error::ElementType {
+            tensor: name.into(),
+            expected: "F64 (I64 for out.indices); other recordings have no bound yet".into(),
+            found: element_type(found).into(),
+        }),
+    }
+}
+
+fn compare_indices(name: &str, shape: &[usize], expected: &[i64], actual: &[i64]) -> TensorReport {
+    let differing = expected.iter().zip(actual).filter(|(e, a)| e != a).count();
+    let first = expected.iter().zip(actual).position(|(e, a)| e != a);
+    TensorReport {
+        name: name.into(),
+        conforms: differing == 0,
+        error: differing as f64,
+        bound: 0.0,
+        at: first.map(|flat| unravel(flat, shape)),
+        expected: first.map(|flat| expected[flat] as f64),
+        actual: first.map(|flat| actual[flat] as f64),
+    }
+}
+
+fn compare_numbers(name: &str, shape: &[usize], expected: &[f64], actual: &[f64]) -> TensorReport {
+    let largest = expected.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+    // A difference that is not a number counts as the worst there is.
+    let gap =
+        |flat: usize| Some((expected[flat] - actual[flat]).abs()).filter(|gap| !gap.is_nan()).unwrap_or(f64::INFINITY);
+    let worst = (0..expected.len()).max_by(|&x, &y| gap(x).total_cmp(&gap(y))).filter(|&flat| gap(flat) > 0.0);
+    let error = worst.map_or(0.0, |flat| if largest > 0.0 { gap(flat) / largest } else { f64::INFINITY });
+    TensorReport {
+        name: name.into(),
+        conforms: error <= RELATIVE_BOUND,
+        error,
+        bound: RELATIVE_BOUND,
+        at: worst.map(|flat| unravel(flat, shape)),
+        expected: worst.map(|flat| expected[flat]),
+        actual: worst.map(|flat| actual[flat]),
+    }
+}
+
+fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut at = vec![0; shape.len()];
+    for (index, &length) in at.iter_mut().zip(shape).rev() {
+        *index = flat % length;
+        flat /= length;
+    }
+    at
+}
+
+fn element_type(data: &Data) -> &'static str {
+    match data {
+        Data::F32(_) => "F32",
+        Data::F64(_) => "F64",
+        Data::I32(_) => "I32",
+        Data::I64(_) => "I64",
+        Data::U8(_) => "U8",
+        Data::Bool(_) => "BOOL",
+    }
+}
