@@ -53,7 +53,7 @@ impl<S: Scalar> Chunk<S> {
     }
 }
 
-/// Head h owns numbers h·`d_k` to (h+1)·`d_k` of a query; its halves are their first and last `d_k`/2   [SCR-3]
+/// Head h owns numbers h·`d_k` to (h+1)·`d_k` of a query; its halves are their first and last `d_k`/2   [SCR-1]
 fn split_halves<S: Scalar>(settings: &Settings, queries: ArrayView3<S>) -> Array4<S> {
     let (tokens, sequences, _) = queries.dim();
     let half_dim = settings.half_dim();
@@ -157,9 +157,11 @@ pub fn step<S: Scalar>(
 ) -> Result<Step<S>> {
     let memorized = (stages.memorize)(settings, rules, tables, chunk, reading, counted);
     diverged_unless(memorized.pair_losses.iter().all(|x| x.is_finite()), number, "memorize", "pair_losses")?;
+    diverged_unless(memorized.value_gradient.iter().all(|x| x.is_finite()), number, "memorize", "value_gradient")?;
     diverged_unless(memorized.value_rows.iter().all(|x| x.is_finite()), number, "memorize", "slot_values")?;
     let addressed = (stages.address)(settings, rules, tables, chunk, reading, memorized.half_score_gradient.as_ref());
     diverged_unless(addressed.loss.is_finite(), number, "address", "addressing_loss")?;
+    diverged_unless(addressed.sub_key_gradient.iter().all(|x| x.is_finite()), number, "address", "sub_key_gradient")?;
     diverged_unless(addressed.sub_keys.iter().all(|x| x.is_finite()), number, "address", "sub_keys")?;
     Ok(Step { memorized, addressed })
 }

@@ -166,6 +166,18 @@ impl<S: Scalar> Memory<S> {
         self.flush_with(Some(trace))
     }
 
+    /// Reads a whole text and closes its last chunk: feed, then flush. The step of the flush comes last in `steps`.  [STR-6]
+    ///
+    /// With chunk >= T this is one step per reading; repeated, it is the paper's reading of a text several times.
+    ///
+    /// # Errors   as [`Memory::feed`] and [`Memory::flush`]
+    /// # Source   arXiv 2601.00671 §4.3
+    pub fn read_text(&mut self, tokens: &Tokens<S>) -> Result<Fed<S>> {
+        let mut fed = self.feed(tokens)?;
+        fed.steps.extend(self.flush()?);
+        Ok(fed)
+    }
+
     fn flush_with(&mut self, trace: Option<&mut Trace<S>>) -> Result<Option<StepReport<S>>> {
         self.still_running()?;
         let (queued, lookahead) = (self.queue.len(), self.settings.lookahead);

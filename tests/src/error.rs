@@ -7,6 +7,12 @@ pub enum Error {
     /// From the interpreter.
     #[error(transparent)]
     Reference(#[from] fwpkm_reference::Error),
+    /// Arguments that do not go together.
+    #[error("{reason}")]
+    Usage {
+        /// What does not go together, and what is needed.
+        reason: String,
+    },
     /// From case files or the specification's text.
     #[error(transparent)]
     Spec(#[from] fwpkm_spec::Error),
@@ -33,6 +39,16 @@ pub enum Error {
         tensor: String,
         /// Names there are.
         found: String,
+    },
+    /// An optional tensor that is there against the case's word, or the other way round.
+    #[error("the case says that {tensor} is {}, and it is {}", there(*.stated), there(*.found))]
+    Stated {
+        /// Name.
+        tensor: &'static str,
+        /// Whether the case has it.
+        stated: bool,
+        /// Whether the file has it.
+        found: bool,
     },
     /// A tensor whose shape contradicts the case.
     #[error("{tensor} has shape {found:?}; {expected}")]
@@ -85,3 +101,7 @@ pub enum Error {
 
 /// Result of the suite.
 pub type Result<T> = std::result::Result<T, Error>;
+
+fn there(is: bool) -> &'static str {
+    if is { "there" } else { "absent" }
+}

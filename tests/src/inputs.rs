@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::{Scalar, Settings, Tables};
-use fwpkm_spec::TensorFile;
+use fwpkm_spec::{CaseFile, TensorFile};
 use ndarray::{Array2, Array3, ArrayD, Dimension, Ix1, Ix2, Ix3, Ix4};
 
 use crate::error::{Error, Result};
@@ -97,6 +97,29 @@ impl<S: Scalar> Inputs<S> {
             },
         };
         Ok(Self { tables, mask: mask(source)?, front })
+    }
+
+    /// The inputs of a case file, held against what its case says of them.
+    ///
+    /// # Errors   as [`Inputs::read`]; another batch or number of tokens, or other optional tensors, than stated
+    pub fn of_case(file: &CaseFile) -> Result<Self> {
+        let inputs = Self::read(&file.file)?;
+        let case = &file.case;
+        let (sequences, tokens) = inputs.sequences_and_tokens();
+        if (sequences, tokens) != (case.batch, case.tokens) {
+            return Err(Error::Shape {
+                tensor: "in.queries or in.hidden".into(),
+                expected: format!("the case has batch {} and tokens {}", case.batch, case.tokens),
+                found: vec![sequences, tokens],
+            });
+        }
+        for (name, stated) in [("in.gates", case.gates), ("in.mask", case.mask)] {
+            if stated.is_some_and(|stated| stated != file.file.has(name)) {
+                let stated = stated.is_some_and(|stated| stated);
+                return Err(Error::Stated { tensor: name, stated, found: !stated });
+            }
+        }
+        Ok(inputs)
     }
 
     /// B and T.

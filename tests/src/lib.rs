@@ -1,4 +1,7 @@
-//! The verification suite of FwPKM: case files, runs of the interpreter, comparison, and the command.
+//! The verification suite of Fast-weight Product Key Memory: runs of the interpreter on case files, recorded outputs held
+//! against it, the worked examples of the specification, and the command over all of these.
+
+pub mod command;
 pub mod error;
 pub mod example;
 pub mod inputs;
@@ -6,4 +9,5 @@ pub mod run;
 pub mod settings_file;
 pub mod trace;
 pub mod verify;
+
 pub use error::{Error, Result};

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use fwpkm_reference::layer::{Layer, LayerFed};
 use fwpkm_reference::stats::SlotReads;
 use fwpkm_reference::{Fed, Memory, Rules, Scalar, Settings, StepReport, Tokens, Trace};
-use fwpkm_spec::{Data, Tensor};
+use fwpkm_spec::case::Mode;
+use fwpkm_spec::{Case, Data, Tensor};
 use ndarray::{Array, Array2, Array3, ArrayView, ArrayView2, Axis, Dimension, RemoveAxis, s};
 
 use crate::error::{Error, Result};
 use crate::inputs::{Front, Inputs};
+use crate::settings_file::{SettingsFile, rules_of_case, settings_of_case};
 use crate::trace;
 
 /// An element type of a run.
@@ -46,6 +48,27 @@ pub struct Plan {
     pub flush: bool,
     /// Whether stage tensors are wanted.
     pub trace: bool,
+}
+
+impl Plan {
+    /// The run a case states, without trace. `rules` replace those it states (the release's where it states none).
+    pub fn of_case(case: &Case, rules: Option<&Rules>) -> Result<Self> {
+        Ok(Self {
+            settings: settings_of_case(case)?,
+            rules: rules.cloned().map_or_else(|| rules_of_case(case), Ok)?,
+            calls: case.splits.clone(),
+            flush: case.flush.unwrap_or(case.mode != Mode::Streaming),
+            trace: false,
+        })
+    }
+}
+
+impl Plan {
+    /// The run of a settings file: one call, then a flush. Where the file has none, `top_k` and chunk are the paper's.
+    pub fn of_settings<S: Scalar>(settings: SettingsFile, rules: Option<Rules>, inputs: &Inputs<S>) -> Result<Self> {
+        let settings = settings.over(inputs.shapes_over(Settings::paper()))?;
+        Ok(Self { settings, rules: rules.unwrap_or_else(Rules::paper), calls: None, flush: true, trace: false })
+    }
 }
 
 /// Feeds the inputs call by call and collects everything by name.

@@ -6,14 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use fwpkm_reference::Rules;
-use fwpkm_spec::case::Mode;
-use fwpkm_spec::{Case, CaseFile, Data, Tensor};
+use fwpkm_spec::{CaseFile, Data, Tensor};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
 use crate::run::{Outputs, Plan, run};
-use crate::settings_file::{rules_of_case, settings_of_case};
 
 /// Allowed difference, relative to the largest recorded magnitude of the tensor.
 pub const RELATIVE_BOUND: f64 = 1e-10;
@@ -66,18 +64,29 @@ pub struct CaseReport {
     pub unknown_keys: Vec<String>,
 }
 
+impl CaseReport {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            verdict: Verdict::Error,
+            error: None,
+            tensors: Vec::new(),
+            not_yet_specified: Vec::new(),
+            unknown_keys: Vec::new(),
+        }
+    }
+
+    /// The report of a path that holds no case at all.
+    pub fn unreadable(path: &Path, error: &fwpkm_spec::Error) -> Self {
+        Self { error: Some(error.to_string()), ..Self::new(path) }
+    }
+}
+
 /// Verifies one file; whatever is wrong with it stands in the report.
 ///
 /// `rules` replace those the case states (the release's where it states none).
 pub fn verify(path: &Path, rules: Option<&Rules>) -> CaseReport {
-    let mut report = CaseReport {
-        path: path.to_path_buf(),
-        verdict: Verdict::Error,
-        error: None,
-        tensors: Vec::new(),
-        not_yet_specified: Vec::new(),
-        unknown_keys: Vec::new(),
-    };
+    let mut report = CaseReport::new(path);
     match judge(path, rules, &mut report) {
         Ok(()) if report.tensors.iter().all(|tensor| tensor.conforms) => report.verdict = Verdict::Conforms,
         Ok(()) => report.verdict = Verdict::Differs,
@@ -89,12 +98,12 @@ pub fn verify(path: &Path, rules: Option<&Rules>) -> CaseReport {
 fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<()> {
     let file = CaseFile::open(path)?;
     report.unknown_keys.clone_from(&file.case.unknown);
-    let plan = plan(&file.case, rules, false)?;
+    let plan = Plan::of_case(&file.case, rules)?;
     let recorded: Vec<String> = file.file.names().filter(|name| name.starts_with("out.")).map(str::to_string).collect();
     if recorded.is_empty() {
         return Err(Error::Missing { tensor: "out.*".into(), found: file.file.names().collect::<Vec<_>>().join(", ") });
     }
-    let outputs = run::<f64>(&plan, inputs(&file)?)?;
+    let outputs = run::<f64>(&plan, Inputs::of_case(&file)?)?;
     for name in recorded {
         report.tensors.push(compare(&name, &file.file.tensor(&name)?, &outputs)?);
     }
@@ -102,41 +111,6 @@ fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<
         |name: &&str| !name.starts_with("in.") && !name.starts_with("out.") && !name.starts_with("cotangent.");
     report.not_yet_specified = file.file.names().filter(unspecified).map(str::to_string).collect();
     Ok(())
-}
-
-/// How a case is run.
-pub fn plan(case: &Case, rules: Option<&Rules>, trace: bool) -> Result<Plan> {
-    Ok(Plan {
-        settings: settings_of_case(case)?,
-        rules: rules.cloned().map_or_else(|| rules_of_case(case), Ok)?,
-        calls: case.splits.clone(),
-        flush: case.flush.unwrap_or(case.mode != Mode::Streaming),
-        trace,
-    })
-}
-
-/// The inputs of a case file, held against what the case says of them.
-pub fn inputs<S: fwpkm_reference::Scalar>(file: &CaseFile) -> Result<Inputs<S>> {
-    let inputs = Inputs::read(&file.file)?;
-    let case = &file.case;
-    let (sequences, tokens) = inputs.sequences_and_tokens();
-    if (sequences, tokens) != (case.batch, case.tokens) {
-        return Err(Error::Shape {
-            tensor: "in.queries or in.hidden".into(),
-            expected: format!("the case has batch {} and tokens {}", case.batch, case.tokens),
-            found: vec![sequences, tokens],
-        });
-    }
-    for (name, stated) in [("in.gates", case.gates), ("in.mask", case.mask)] {
-        if let Some(stated) = stated.filter(|&stated| stated != file.file.has(name)) {
-            let stated = if stated { "with" } else { "without" };
-            return Err(Error::Missing {
-                tensor: format!("{name} as stated ({stated})"),
-                found: file.file.names().collect::<Vec<_>>().join(", "),
-            });
-        }
-    }
-    Ok(inputs)
 }
 
 /// Compares one recorded tensor.

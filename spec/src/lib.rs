@@ -1,0 +1,60 @@
+//! The specification of `FwPKM` as data: its text, its clauses, and the files cases are kept in.
+//!
+//! - [`registry`]: the clauses, read from `SPEC.md`. `clause("MEM-4")` gives one, with its parts and its example.
+//! - [`case`]: what one case states, the JSON object in the metadata of a case file.
+//! - [`tensor_file`]: named tensors in a safetensors file, read as hostile input and written so that equal content
+//!   gives equal bytes.
+//! - [`case_file`]: both together, and finding the case files of a folder.
+//!
+//! Nothing here computes the layer; this crate depends on no other crate of the project.
+
+pub mod case;
+pub mod case_file;
+mod error;
+pub mod registry;
+pub mod tensor_file;
+mod unique;
+
+pub use case::Case;
+pub use case_file::{CaseFile, case_paths};
+pub use error::Error;
+pub use registry::{Clause, Group, Label, clause, clauses};
+pub use tensor_file::{Data, Tensor, TensorFile};
+
+/// The whole specification, as written in `SPEC.md`.
+pub const TEXT: &str = include_str!("../SPEC.md");
+
+/// The JSON Schema (2020-12) of the `case` object of a case file.
+pub const CASE_SCHEMA: &str = include_str!("../schema/case.schema.json");
+
+/// The version of the specification, from its line `Version: x.y.z`; "unversioned" where a text has no such line.
+pub fn version() -> &'static str {
+    version_line(TEXT).unwrap_or("unversioned")
+}
+
+/// The value of the first line `Version: x.y.z`, three numbers, of a text.
+fn version_line(text: &str) -> Option<&str> {
+    let version = text.lines().find_map(|line| line.strip_prefix("Version:"))?.trim();
+    let numbers: Vec<&str> = version.split('.').collect();
+    let is_number = |part: &&str| part.parse::<u32>().is_ok();
+    (numbers.len() == 3 && numbers.iter().all(is_number)).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specification_states_its_version() {
+        assert!(version_line(TEXT).is_some(), "SPEC.md has no line `Version: x.y.z`");
+        assert_eq!(version_line(TEXT), Some(version()));
+    }
+
+    #[test]
+    fn a_version_is_three_numbers_on_a_line_of_its_own() {
+        assert_eq!(version_line("# Spec\n\nVersion: 1.20.3\n"), Some("1.20.3"));
+        assert_eq!(version_line("Version: 1.2"), None);
+        assert_eq!(version_line("Version: 1.2.x"), None);
+        assert_eq!(version_line("see Version: 1.2.3"), None);
+    }
+}

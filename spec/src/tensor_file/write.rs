@@ -1,0 +1,142 @@
+//! Writing a safetensors file.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::header::LONGEST;
+use super::{Data, Tensor};
+use crate::error::{Error, quoted};
+
+/// Writes a safetensors file: to a new file in the same folder, which then takes the place of an existing one. If anything
+/// fails, an existing file stays as it was. Equal content gives equal bytes, whatever the order of the tensors given.
+///
+/// # Errors
+/// `Format` for a tensor whose elements are not as many as its shape has, a name given twice or reserved, names too long in
+/// all; `Io` where the system refuses.
+pub fn write<N, T>(path: impl AsRef<Path>, metadata: &BTreeMap<String, String>, tensors: &[(N, T)]) -> Result<(), Error>
+where
+    N: AsRef<str>,
+    T: Borrow<Tensor>,
+{
+    let path = path.as_ref();
+    let header = Header { metadata, tensors: placed(path, tensors)? };
+    let refused = |error: &io::Error| Error::io(path, "write", error);
+    let mut json = serde_json::to_vec(&header).map_err(|error| refused(&error.into()))?;
+    json.resize(json.len().next_multiple_of(8), b' ');
+    if json.len() as u64 > LONGEST {
+        let expected = format!("at most {LONGEST} bytes");
+        return Err(format_error(path, "header", expected, format!("{} bytes", json.len())));
+    }
+    write_beside(path, |out| {
+        out.write_all(&(json.len() as u64).to_le_bytes())?;
+        out.write_all(&json)?;
+        header.tensors.iter().try_for_each(|placed| write_elements(out, placed.data))
+    })
+    .map_err(|error| refused(&error))
+}
+
+/// A tensor with its place in the file.
+struct Placed<'a> {
+    name: &'a str,
+    info: TensorInfo,
+    data: &'a Data,
+}
+
+/// The header, metadata first, then the tensors in the order of their data.
+struct Header<'a> {
+    metadata: &'a BTreeMap<String, String>,
+    tensors: Vec<Placed<'a>>,
+}
+
+impl Serialize for Header<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry("__metadata__", self.metadata)?;
+        }
+        for Placed { name, info, .. } in &self.tensors {
+            map.serialize_entry(name, info)?;
+        }
+        map.end()
+    }
+}
+
+/// The tensors one after the other: wide elements first, so that all are aligned, then by name.
+fn placed<'a, N: AsRef<str>, T: Borrow<Tensor>>(path: &Path, tensors: &'a [(N, T)]) -> Result<Vec<Placed<'a>>, Error> {
+    let mut by_name = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let (name, tensor) = (name.as_ref(), tensor.borrow());
+        if name == "__metadata__" {
+            let expected = "other names than that of the metadata".to_owned();
+            return Err(format_error(path, "tensors", expected, quoted(name)));
+        }
+        if by_name.insert(name, tensor).is_some() {
+            return Err(format_error(path, "tensors", "each name once".to_owned(), format!("{} twice", quoted(name))));
+        }
+    }
+    let mut ordered: Vec<(&str, &Tensor)> = by_name.into_iter().collect();
+    ordered.sort_by_key(|(_, tensor)| std::cmp::Reverse(dtype(&tensor.data).bitsize()));
+    let mut end = 0;
+    let place = |(name, tensor): (&'a str, &'a Tensor)| {
+        if let Err(Error::Shape { shape, expected, found }) = tensor.check() {
+            let found = format!("{found} elements in shape {shape:?}");
+            return Err(format_error(path, &format!("tensor {}", quoted(name)), expected, found));
+        }
+        let dtype = dtype(&tensor.data);
+        let start = end;
+        end += tensor.data.len() * (dtype.bitsize() / 8);
+        let info = TensorInfo { dtype, shape: tensor.shape.clone(), data_offsets: (start, end) };
+        Ok(Placed { name, info, data: &tensor.data })
+    };
+    ordered.into_iter().map(place).collect()
+}
+
+fn format_error(path: &Path, place: &str, expected: String, found: String) -> Error {
+    Error::Format { path: path.to_owned(), place: place.to_owned(), expected, found }
+}
+
+fn dtype(data: &Data) -> Dtype {
+    match data {
+        Data::F32(_) => Dtype::F32,
+        Data::F64(_) => Dtype::F64,
+        Data::I32(_) => Dtype::I32,
+        Data::I64(_) => Dtype::I64,
+        Data::U8(_) => Dtype::U8,
+        Data::Bool(_) => Dtype::BOOL,
+    }
+}
+
+/// Fills a new file beside the path and renames it to the path; removes it if anything fails.
+fn write_beside(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // As any new file, not for the owner's eyes only; the umask applies.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.prefix(".fwpkm-").tempfile_in(folder)?;
+    let mut out = BufWriter::new(file);
+    fill(&mut out)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn write_elements(out: &mut dyn Write, data: &Data) -> io::Result<()> {
+    match data {
+        Data::F32(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
+        Data::F64(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
+        Data::I32(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
+        Data::I64(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
+        Data::U8(numbers) => out.write_all(numbers),
+        Data::Bool(flags) => write_each(out, flags, |&flag| [u8::from(flag)]),
+    }
+}
+
+fn write_each<T, const WIDTH: usize>(out: &mut dyn Write, items: &[T], bytes: fn(&T) -> [u8; WIDTH]) -> io::Result<()> {
+    items.iter().try_for_each(|item| out.write_all(&bytes(item)))
+}

@@ -1,0 +1,73 @@
+//! The command `fwpkm`: text for people on stdout, `--json` one document instead, errors on stderr.
+//!
+//! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file.
+
+mod run;
+mod spec;
+mod verify;
+
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use clap::{Parser, Subcommand};
+
+/// Specification, reference and verification suite of Fast-weight Product Key Memory (arXiv 2601.00671).
+#[derive(Debug, Parser)]
+#[command(name = "fwpkm", version, max_term_width = 100)]
+pub struct Command {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Debug, Subcommand)]
+enum Job {
+    Verify(verify::Arguments),
+    Run(run::Arguments),
+    Spec(spec::Arguments),
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Done,
+    Differs,
+    BadFile,
+}
+
+/// Reads the arguments of the process, does the job and gives its exit status.
+pub fn main() -> ExitCode {
+    let outcome = match Command::parse().job {
+        Job::Verify(arguments) => verify::verify(&arguments),
+        Job::Run(arguments) => run::run(&arguments),
+        Job::Spec(arguments) => spec::spec(&arguments),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => ExitCode::from(1),
+        Ok(Outcome::BadFile) => ExitCode::from(2),
+        Err(error) => {
+            anstream::eprintln!("{RED}error:{RED:#} {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// Prints lines, and says nothing where the reader has gone away.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = anstream::stdout().write_all(text.as_bytes());
+}
+
+/// Prints one JSON document.
+fn print_json(document: &impl serde::Serialize) -> crate::Result<()> {
+    let text = serde_json::to_string_pretty(document)
+        .map_err(|e| crate::Error::File { path: "standard output".into(), reason: e.to_string() })?;
+    print(&(text + "\n"));
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! `fwpkm verify`: recorded case files against the interpreter.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{BOLD, DIM, GREEN, Outcome, RED, YELLOW, print, print_json};
+use crate::error::Result;
+use crate::settings_file::rules;
+use crate::verify::{CaseReport, RELATIVE_BOUND, TensorReport, Verdict, verify as verify_case};
+
+/// Hold recorded case files against the interpreter, in f64
+///
+/// Each case is run on its recorded inputs; indices must be equal, every other output may differ by 1e-10 of its largest
+/// recorded magnitude. Exit status: 0 all conform, 1 some differ, 2 some could not be judged.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Case files, or folders of them
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// "paper", "release" or a TOML file of rules; default: those each case states, else the release's
+    #[arg(long, value_name = "RULES")]
+    rules: Option<String>,
+    /// One JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    spec: &'a str,
+    relative_bound: f64,
+    cases: &'a [CaseReport],
+    summary: Summary,
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+struct Summary {
+    conforms: usize,
+    differs: usize,
+    error: usize,
+    not_yet_specified: usize,
+}
+
+pub(super) fn verify(arguments: &Arguments) -> Result<Outcome> {
+    let started = Instant::now();
+    let rules = arguments.rules.as_deref().map(rules).transpose()?;
+    let mut reports = Vec::new();
+    for path in &arguments.paths {
+        match fwpkm_spec::case_paths(path) {
+            Ok(cases) => reports.extend(cases.iter().map(|case| verify_case(case, rules.as_ref()))),
+            Err(error) => reports.push(CaseReport::unreadable(path, &error)),
+        }
+    }
+    let summary = summarise(&reports);
+    if arguments.json {
+        let spec = fwpkm_spec::version();
+        print_json(&Document { spec, relative_bound: RELATIVE_BOUND, cases: &reports, summary })?;
+    } else {
+        print(&text(&reports, summary, started.elapsed().as_secs_f64()));
+    }
+    Ok(match summary {
+        Summary { error: 1.., .. } => Outcome::BadFile,
+        Summary { differs: 1.., .. } => Outcome::Differs,
+        _ => Outcome::Done,
+    })
+}
+
+fn summarise(reports: &[CaseReport]) -> Summary {
+    let count = |verdict| reports.iter().filter(|report| report.verdict == verdict).count();
+    Summary {
+        conforms: count(Verdict::Conforms),
+        differs: count(Verdict::Differs),
+        error: count(Verdict::Error),
+        not_yet_specified: reports.iter().map(|report| report.not_yet_specified.len()).sum(),
+    }
+}
+
+/// Columns of the table: heading and tensor.
+const COLUMNS: [(&str, &str); 10] = [
+    ("reads", "out.reads"),
+    ("indices", "out.indices"),
+    ("weights", "out.weights"),
+    ("losses", "out.mem_losses"),
+    ("addr", "out.addr_loss_mean"),
+    ("sub_keys", "out.sub_keys"),
+    ("values", "out.slot_values"),
+    ("layer", "out.layer"),
+    ("hidden", "out.hidden"),
+    ("gates", "out.gates"),
+];
+
+fn text(reports: &[CaseReport], summary: Summary, seconds: f64) -> String {
+    let names: Vec<String> = reports.iter().map(|report| name(&report.path)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
+    let mut out = String::new();
+    let _ = write!(out, "{BOLD}{:width$}  verdict ", "case");
+    for (heading, _) in COLUMNS {
+        let _ = write!(out, " {heading:>8}");
+    }
+    let _ = writeln!(out, "{BOLD:#}");
+    for (report, name) in reports.iter().zip(&names) {
+        line(&mut out, report, name, width);
+    }
+    let _ = writeln!(
+        out,
+        "\n{DIM}Numbers: largest difference over the tensor's largest recorded magnitude; allowed {RELATIVE_BOUND:.0e}. \
+         \"same\": equal bits; for indices, equal.{DIM:#}"
+    );
+    if summary.not_yet_specified > 0 {
+        let _ = writeln!(
+            out,
+            "{YELLOW}Not yet specified, neither passed nor failed: {} recorded tensors (grad.*: outer gradients).{YELLOW:#}",
+            summary.not_yet_specified
+        );
+    }
+    let total = reports.len();
+    let cases = if total == 1 { "1 case conforms" } else { &format!("all {total} cases conform") };
+    let _ = match summary {
+        Summary { differs: 0, error: 0, .. } => writeln!(out, "{GREEN}{cases}{GREEN:#} ({seconds:.2} s)"),
+        Summary { conforms, differs, error, .. } => writeln!(
+            out,
+            "{RED}{conforms} of {total} cases conform, {differs} differ, {error} could not be judged{RED:#} ({seconds:.2} s)"
+        ),
+    };
+    out
+}
+
+fn line(out: &mut String, report: &CaseReport, name: &str, width: usize) {
+    let (style, verdict) = match report.verdict {
+        Verdict::Conforms => (GREEN, "conforms"),
+        Verdict::Differs => (RED, "DIFFERS "),
+        Verdict::Error => (RED, "ERROR   "),
+    };
+    let _ = write!(out, "{name:width$}  {style}{verdict}{style:#}");
+    if let Some(error) = &report.error {
+        let _ = writeln!(out, "  {error}");
+        return;
+    }
+    for (_, tensor) in COLUMNS {
+        let cell = report.tensors.iter().find(|report| report.name == tensor);
+        let style = if cell.is_some_and(|cell| !cell.conforms) { RED } else { anstyle::Style::new() };
+        let _ = write!(out, " {style}{:>8}{style:#}", cell.map_or_else(|| "-".into(), number));
+    }
+    if !report.not_yet_specified.is_empty() {
+        let _ = write!(out, "  {YELLOW}{} not yet specified{YELLOW:#}", report.not_yet_specified.len());
+    }
+    let _ = writeln!(out);
+    for tensor in report.tensors.iter().filter(|tensor| !tensor.conforms) {
+        let (at, expected, actual) = (tensor.at.clone().unwrap_or_default(), tensor.expected, tensor.actual);
+        let (expected, actual) = (expected.unwrap_or(f64::NAN), actual.unwrap_or(f64::NAN));
+        let _ = writeln!(out, "    {}{at:?}: recorded {expected:e}, interpreter {actual:e}", tensor.name);
+    }
+    if !report.unknown_keys.is_empty() {
+        let _ = writeln!(out, "    {YELLOW}case keys that nothing reads: {}{YELLOW:#}", report.unknown_keys.join(", "));
+    }
+}
+
+fn number(tensor: &TensorReport) -> String {
+    match tensor.error {
+        0.0 => "same".into(),
+        count if tensor.name == "out.indices" => format!("{count} off"),
+        error => format!("{error:.0e}"),
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,5 @@
+//! The command `fwpkm`.
+
+fn main() -> std::process::ExitCode {
+    fwpkm::command::main()
+}
