@@ -77,7 +77,7 @@ float_scalar!(f64, f64::EPSILON / 2.0);
 /// Number of running sums in [`sum_over`].
 pub const LANES: usize = 8;
 
-/// Σ term(a[i], b[i]) in the fixed order of the interpreter.                         [NUM-1, NUM-8]
+/// `Σ term(a[i], b[i])` in the fixed order of the interpreter.                         [NUM-1, NUM-8]
 ///
 /// Index i goes to running sum i mod 8; the eight sums are then added in ascending order. Up to eight terms this is
 /// the plain sum in ascending order. Terms beyond the shorter of `a` and `b` are not there.
@@ -109,7 +109,7 @@ fn lane_sum<S: Scalar>(a: &[S], b: &[S], term: impl Fn(S, S) -> S) -> S {
     lanes.into_iter().fold(S::ZERO, |sum, lane| sum + lane)
 }
 
-/// Σ x[i] in the order of [`sum_over`].                                                     [NUM-1]
+/// `Σ x[i]` in the order of [`sum_over`].                                                     [NUM-1]
 pub fn sum<S: Scalar>(x: ArrayView1<S>) -> S {
     sum_over(x, x, |value, _| value)
 }

@@ -62,7 +62,7 @@ fn an_example_with_another_number_is_caught() {
     assert!(evaluate(label, &example.replace('X', "1.0")).is_ok());
     let wrong = evaluate(label, &example.replace('X', "1.000003")).unwrap_err().to_string();
     assert!(wrong.contains("SCR-1") && wrong.contains("out.reads"), "{wrong}");
-    let wrong = evaluate(label, &example.replace("out.reads", "out.read")).unwrap_err().to_string();
+    let wrong = evaluate(label, &example.replace("out.reads", "out.read").replace('X', "1.0")).unwrap_err().to_string();
     assert!(wrong.contains("expects out.read;"), "{wrong}");
 }
 
@@ -111,7 +111,7 @@ fn every_clause_has_a_test() {
 fn every_cited_label_exists() {
     let known = labels(clauses());
     let mut unknown = Vec::new();
-    for folder in ["spec", "reference", "tests", "docs"] {
+    for folder in ["spec", "reference", "tests"] {
         for (path, text) in texts(folder, &[".rs", ".md", ".toml"]) {
             // The reader of clauses is itself tested on labels that do not exist.
             if path.to_string_lossy().contains("registry") {
