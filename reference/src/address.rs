@@ -127,6 +127,16 @@ pub fn entropy<S: Scalar>(marginal: ArrayView1<S>, log_epsilon: f64) -> S {
     -used.fold(S::ZERO, |sum, &p| sum + p * (p + e).ln())
 }
 
+/// c = ln(p̄ + e) + p̄ / (p̄ + e), the slope of p̄ ln(p̄ + e); 0 for a sub-key that is not used   [ADR-4]
+///
+/// ```
+/// assert_eq!(fwpkm_reference::address::entropy_slope(1.0, 0.0), 1.0);
+/// ```
+pub fn entropy_slope<S: Scalar>(p: S, log_epsilon: f64) -> S {
+    let e = S::from_f64(log_epsilon);
+    if p > S::ZERO { (p + e).ln() + p / (p + e) } else { S::ZERO }
+}
+
 /// Gradient of the addressing loss with respect to the kept half scores                    [ADR-4]
 ///
 /// ```text
@@ -138,8 +148,7 @@ pub fn half_score_gradient<S: Scalar>(
     usage: Sparse<S>,
     marginal: ArrayView2<S>,
 ) -> Sparse<S> {
-    let e = S::from_f64(rules.log_epsilon);
-    let slope = marginal.mapv(|p| if p > S::ZERO { (p + e).ln() + p / (p + e) } else { S::ZERO });
+    let slope = marginal.mapv(|p| entropy_slope(p, rules.log_epsilon));
     let scale = S::from_f64(settings.addressing_weight) / S::from_f64(usage.rows().max(1) as f64);
     let mut gradient = usage;
     for (row, list) in gradient.lists.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! Stage `batch`: the memory, its state across calls, and its resets.                BAT-1 … BAT-4
+//! Stage `batch`: the memory, its state across calls, and its resets.                BAT-1 … BAT-5
 
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3};
 
@@ -8,7 +8,7 @@ use crate::numerics::check_finite;
 use crate::rules::Rules;
 use crate::scalar::Scalar;
 use crate::settings::Settings;
-use crate::stream::Queue;
+use crate::stream::{Queue, Queued};
 use crate::tables::Tables;
 
 /// A bare memory: tables, shared by all sequences and living on across calls, and a queue.  [BAT-1]
@@ -93,6 +93,21 @@ pub struct Trace<S> {
     pub steps: Vec<(Chunk<S>, Reading<S>, Step<S>)>,
 }
 
+/// All there is to a memory, to be kept and continued later.                               [BAT-5]
+#[derive(Clone, Debug, PartialEq)]
+pub struct State<S> {
+    /// What the run chose.
+    pub settings: Settings,
+    /// How the text is read.
+    pub rules: Rules,
+    /// The tables.
+    pub tables: Tables<S>,
+    /// Tokens that are not yet part of a step.
+    pub queued: Option<Queued<S>>,
+    /// Steps taken since the tables were set.
+    pub steps: usize,
+}
+
 impl<S> Default for Trace<S> {
     fn default() -> Self {
         Self { readings: Vec::new(), steps: Vec::new() }
@@ -114,6 +129,25 @@ impl<S: Scalar> Memory<S> {
         tables.check(&settings)?;
         let queue = Queue::default();
         Ok(Self { settings, rules, stages, tables, queue, steps: 0, halted: None })
+    }
+
+    /// The memory as it is; a memory made from it goes on with the same bits.               [BAT-5]
+    pub fn into_state(self) -> State<S> {
+        let Self { settings, rules, tables, queue, steps, .. } = self;
+        State { settings, rules, tables, queued: queue.pending, steps }
+    }
+
+    /// A memory that goes on from a state.                                                  [BAT-5]
+    ///
+    /// # Errors   as [`Memory::new`]; `Error::Shape`, `Error::NotFinite` for queued tokens that cannot have been queued
+    pub fn from_state(state: State<S>) -> Result<Self> {
+        let mut memory = Self::new(state.settings, state.rules, state.tables)?;
+        if let Some(queued) = &state.queued {
+            queued.check(&memory.settings)?;
+        }
+        memory.queue = Queue { pending: state.queued };
+        memory.steps = state.steps;
+        Ok(memory)
     }
 
     /// The settings.

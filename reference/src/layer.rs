@@ -60,6 +60,11 @@ impl<S: Scalar> Layer<S> {
         &mut self.memory
     }
 
+    /// The memory inside, without the layer.
+    pub fn into_memory(self) -> Memory<S> {
+        self.memory
+    }
+
     /// Runs the layer on hidden states, [B, T, hidden].
     ///
     /// # Errors   as [`Memory::feed`]

@@ -17,7 +17,7 @@
 //! | [`address`] | ADR-1 … ADR-6 | half scores | sub-key step |
 //! | [`chunk`] | CHK-1 … CHK-3 | tables, chunk | a reading, a step |
 //! | [`stream`] | STR-1 … STR-6 | calls of any length | readings and steps in order |
-//! | [`batch`] | BAT-1 … BAT-4 | | the memory and its state |
+//! | [`batch`] | BAT-1 … BAT-5 | | the memory and its state |
 //! | [`stats`] | STA-1 … STA-3 | slots read | collision, coverage, divergence |
 //! | [`numerics`] | NUM-2 … NUM-7 | | error bounds, margins, finiteness |
 //!
@@ -45,7 +45,7 @@ pub mod stats;
 pub mod stream;
 pub mod tables;
 
-pub use batch::{Fed, Memory, StepReport, Tokens, Trace};
+pub use batch::{Fed, Memory, State, StepReport, Tokens, Trace};
 pub use chunk::Stages;
 pub use error::{Error, Result};
 pub use layer::{Layer, LayerFed};

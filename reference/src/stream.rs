@@ -11,17 +11,33 @@ use ndarray::{Array2, Array3, Array4, ArrayView, Axis, Dimension, RemoveAxis, s}
 use crate::batch::{Fed, Memory, StepReport, Tokens, Trace};
 use crate::chunk::{self, Chunk, Counted, Reading};
 use crate::error::{Error, Result};
+use crate::numerics::check_finite;
 use crate::rules::StreamCount;
 use crate::scalar::Scalar;
-use crate::settings::Border;
+use crate::settings::{Border, Settings};
 
 /// Half scores of one chunk take at most this many bytes.
 pub const CHUNK_BYTES: u128 = 8 << 30;
 
-/// Tokens that are not yet part of a step; tokens first, then sequences.                    [STR-1]
+/// Tokens that are not yet part of a step.                                                  [STR-1]
 #[derive(Clone, Debug)]
-pub struct Queue<S> {
-    pending: Option<Pending<S>>,
+pub(crate) struct Queue<S> {
+    pub(crate) pending: Option<Queued<S>>,
+}
+
+/// The content of a queue; tokens first, then sequences.
+///
+/// # Shapes   queries: [tokens, B, H·`d_k`]; values: [tokens, B, `d_v`]; gates, mask: [tokens, B]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queued<S> {
+    /// q
+    pub queries: Array3<S>,
+    /// v
+    pub values: Array3<S>,
+    /// g
+    pub gates: Option<Array2<S>>,
+    /// Whether a query's pair counts.
+    pub mask: Option<Array2<bool>>,
 }
 
 impl<S> Default for Queue<S> {
@@ -30,12 +46,30 @@ impl<S> Default for Queue<S> {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Pending<S> {
-    queries: Array3<S>,
-    values: Array3<S>,
-    gates: Option<Array2<S>>,
-    mask: Option<Array2<bool>>,
+impl<S: Scalar> Queued<S> {
+    /// Checks that these tokens can stand in a queue
+    pub(crate) fn check(&self, settings: &Settings) -> Result<()> {
+        let (tokens, sequences, _) = self.queries.dim();
+        // A queue that is full would have been stepped.
+        let most = settings.chunk.saturating_add(settings.lookahead).saturating_sub(1);
+        if tokens == 0 || tokens > most || (settings.border == Border::Drop && tokens >= settings.chunk) {
+            let expected = format!("1 or more queued tokens, fewer than make chunk {} due", settings.chunk);
+            return Err(Error::Shape { tensor: "queue", expected, found: self.queries.shape().to_vec() });
+        }
+        let as_call = |array: &Array3<S>| array.view().permuted_axes([1, 0, 2]).to_owned();
+        let (queries, values) = (as_call(&self.queries), as_call(&self.values));
+        let of_two = |shape: &[usize]| shape == [tokens, sequences];
+        let gates = self.gates.as_ref().filter(|gates| !of_two(gates.shape())).map(|gates| gates.shape().to_vec());
+        let mask = self.mask.as_ref().filter(|mask| !of_two(mask.shape())).map(|mask| mask.shape().to_vec());
+        if let Some(found) = gates.or(mask) {
+            let expected = format!("[queued tokens {tokens}, sequences {sequences}] of gates and mask");
+            return Err(Error::Shape { tensor: "queue", expected, found });
+        }
+        if let Some(gates) = &self.gates {
+            check_finite("queued gates", gates.view())?;
+        }
+        Tokens { queries: queries.view(), values: values.view(), gates: None, mask: None }.check(settings)
+    }
 }
 
 impl<S: Scalar> Queue<S> {
@@ -61,7 +95,7 @@ impl<S: Scalar> Queue<S> {
         Ok(())
     }
 
-    fn push(&mut self, more: Pending<S>) {
+    fn push(&mut self, more: Queued<S>) {
         match &mut self.pending {
             None => self.pending = Some(more),
             Some(pending) => {
@@ -91,7 +125,7 @@ impl<S: Scalar> Queue<S> {
     /// Forgets all but the last `tokens`
     fn keep_last(&mut self, tokens: usize) {
         let from = self.len().saturating_sub(tokens);
-        self.pending = self.pending.take().filter(|_| tokens > 0).map(|pending| Pending {
+        self.pending = self.pending.take().filter(|_| tokens > 0).map(|pending| Queued {
             queries: pending.queries.slice(s![from.., .., ..]).to_owned(),
             values: pending.values.slice(s![from.., .., ..]).to_owned(),
             gates: pending.gates.map(|gates| gates.slice(s![from.., ..]).to_owned()),
@@ -192,8 +226,8 @@ impl<S: Scalar> Memory<S> {
         self.halting(|memory| memory.step(tokens, keep, None, trace)).map(Some)
     }
 
-    /// Tokens until a slice of a call must end                              [STR-2, STR-3, STR-5]
-    fn until_border(&self) -> usize {
+    /// Tokens until a slice of a call must end; a call of that many is one slice    [STR-2, STR-3, STR-5]
+    pub fn until_border(&self) -> usize {
         let (chunk, lookahead) = (self.settings.chunk, self.settings.lookahead);
         match self.settings.border {
             Border::Drop => chunk - self.queue.len(),
@@ -298,8 +332,8 @@ impl<S: Scalar> Memory<S> {
     }
 }
 
-fn time_major<S: Scalar>(tokens: &Tokens<S>, from: usize, to: usize) -> Pending<S> {
-    Pending {
+fn time_major<S: Scalar>(tokens: &Tokens<S>, from: usize, to: usize) -> Queued<S> {
+    Queued {
         queries: swap(tokens.queries.slice(s![.., from..to, ..])),
         values: swap(tokens.values.slice(s![.., from..to, ..])),
         gates: tokens.gates.map(|gates| swap(gates.slice(s![.., from..to]))),

@@ -3,7 +3,7 @@
 use ndarray::{Array2, Array4};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand::Rng;
-use ndarray_rand::rand_distr::{Normal, Uniform};
+use ndarray_rand::rand_distr::{Distribution, Normal, Uniform};
 
 use crate::error::{Error, Result};
 use crate::numerics::check_finite;
@@ -36,8 +36,8 @@ impl<S: Scalar> Tables<S> {
         let normal = Normal::new(0.0, spread)
             .map_err(|e| crate::settings::setting("value_dim", settings.value_dim, e.to_string()))?;
         Ok(Self {
-            sub_keys: Array4::random_using((heads, 2, n, settings.half_dim()), uniform, rng).mapv(S::from_f64),
-            slot_values: Array2::random_using((n * n, settings.value_dim), normal, rng).mapv(S::from_f64),
+            sub_keys: Array4::random_using((heads, 2, n, settings.half_dim()), uniform.map(S::from_f64), rng),
+            slot_values: Array2::random_using((n * n, settings.value_dim), normal.map(S::from_f64), rng),
         })
     }
 

@@ -19,7 +19,7 @@ pub use case::Case;
 pub use case_file::{CaseFile, case_paths};
 pub use error::Error;
 pub use registry::{Clause, Group, Label, clause, clauses};
-pub use tensor_file::{Data, Tensor, TensorFile};
+pub use tensor_file::{Data, ElementType, Tensor, TensorFile, TensorWriter};
 
 /// The whole specification, as written in `SPEC.md`.
 pub const TEXT: &str = include_str!("../SPEC.md");

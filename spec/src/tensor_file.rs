@@ -1,8 +1,9 @@
 //! Named tensors in a safetensors file.
 //!
 //! A file is hostile input. It is refused, with its path, what was found and what is allowed, unless its header is JSON of
-//! the right form with every name once, and its tensors cover its data exactly, without overlap or gap. Nothing larger than
-//! the file is ever allocated. Tensors of element types that are not read here do no harm until one is asked for.
+//! the right form with every name once, and its tensors cover its data exactly, without overlap or gap. Tensors are read as
+//! they are asked for, whole or in part; nothing larger than the file is ever allocated. Tensors of element types that are
+//! not read here do no harm until one is asked for.
 //!
 //! The format is that of the crate safetensors, which lends its element types and checks this reader in the tests. The
 //! reader is our own because that crate lets a name stand twice, refuses a whole file for one unknown element type, and
@@ -10,17 +11,21 @@
 
 mod decode;
 mod header;
+mod stream;
 mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, listed, quoted, shortened};
 use header::{Entry, Header};
 
+pub use stream::TensorWriter;
 pub use write::write;
 
 /// The element types that are read.
@@ -43,7 +48,63 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
+/// The type of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElementType {
+    /// IEEE numbers of 32 bits.
+    F32,
+    /// IEEE numbers of 64 bits.
+    F64,
+    /// Integers of 32 bits.
+    I32,
+    /// Integers of 64 bits.
+    I64,
+    /// Bytes.
+    U8,
+    /// Truth values.
+    Bool,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub fn width(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// As written in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F64 => "F64",
+            Self::I32 => "I32",
+            Self::I64 => "I64",
+            Self::U8 => "U8",
+            Self::Bool => "BOOL",
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::F64, Self::I32, Self::I64, Self::U8, Self::Bool].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 impl Data {
+    /// The type of the elements.
+    pub fn element_type(&self) -> ElementType {
+        match self {
+            Self::F32(_) => ElementType::F32,
+            Self::F64(_) => ElementType::F64,
+            Self::I32(_) => ElementType::I32,
+            Self::I64(_) => ElementType::I64,
+            Self::U8(_) => ElementType::U8,
+            Self::Bool(_) => ElementType::Bool,
+        }
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
@@ -59,6 +120,56 @@ impl Data {
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// So many zeros (or false) of a type.
+    pub fn zeros(kind: ElementType, count: usize) -> Self {
+        match kind {
+            ElementType::F32 => Self::F32(vec![0.0; count]),
+            ElementType::F64 => Self::F64(vec![0.0; count]),
+            ElementType::I32 => Self::I32(vec![0; count]),
+            ElementType::I64 => Self::I64(vec![0; count]),
+            ElementType::U8 => Self::U8(vec![0; count]),
+            ElementType::Bool => Self::Bool(vec![false; count]),
+        }
+    }
+
+    /// Some of the elements; none of them where the range goes beyond the last.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(numbers) => Self::F32(numbers.get(range).unwrap_or_default().to_vec()),
+            Self::F64(numbers) => Self::F64(numbers.get(range).unwrap_or_default().to_vec()),
+            Self::I32(numbers) => Self::I32(numbers.get(range).unwrap_or_default().to_vec()),
+            Self::I64(numbers) => Self::I64(numbers.get(range).unwrap_or_default().to_vec()),
+            Self::U8(numbers) => Self::U8(numbers.get(range).unwrap_or_default().to_vec()),
+            Self::Bool(flags) => Self::Bool(flags.get(range).unwrap_or_default().to_vec()),
+        }
+    }
+
+    /// Replaces elements from a place on by those of `other`; false, and nothing done, where they are of another type or
+    /// go beyond the last.
+    pub fn replace(&mut self, first: usize, other: &Self) -> bool {
+        fn copy<T: Clone>(to: &mut [T], first: usize, from: &[T]) -> bool {
+            let place = first.checked_add(from.len()).and_then(|last| to.get_mut(first..last));
+            place.map(|place| place.clone_from_slice(from)).is_some()
+        }
+        match (self, other) {
+            (Self::F32(to), Self::F32(from)) => copy(to, first, from),
+            (Self::F64(to), Self::F64(from)) => copy(to, first, from),
+            (Self::I32(to), Self::I32(from)) => copy(to, first, from),
+            (Self::I64(to), Self::I64(from)) => copy(to, first, from),
+            (Self::U8(to), Self::U8(from)) => copy(to, first, from),
+            (Self::Bool(to), Self::Bool(from)) => copy(to, first, from),
+            _ => false,
+        }
+    }
+
+    /// The elements as they stand in a file, little-endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len() * self.element_type().width());
+        // Writing to memory does not fail.
+        let _ = write::write_elements(&mut bytes, self);
+        bytes
     }
 
     /// The elements as f64; exact but for integers beyond 2^53. Truth values are 0 and 1.
@@ -120,16 +231,25 @@ impl Tensor {
     }
 }
 
-/// The content of a safetensors file.
+/// A safetensors file: its header, and its tensors as they are asked for.
 #[derive(Clone)]
 pub struct TensorFile {
     path: PathBuf,
     header: Header,
-    data: Vec<u8>,
+    source: Source,
+}
+
+/// Where the bytes of the tensors are.
+#[derive(Clone)]
+enum Source {
+    /// In memory.
+    Bytes(Arc<[u8]>),
+    /// In the file, from this offset on.
+    File(Arc<Mutex<File>>, u64),
 }
 
 impl TensorFile {
-    /// Reads a file.
+    /// Opens a file and reads its header.
     ///
     /// # Errors
     /// `Io` where the system refuses, `Path` for what is no regular file, `Format` for what is no safetensors file.
@@ -137,7 +257,7 @@ impl TensorFile {
         Self::open_at_most(path, u64::MAX)
     }
 
-    /// Reads a file of at most so many bytes; for files whose size someone else chose.
+    /// Opens a file of at most so many bytes; for files whose size someone else chose.
     ///
     /// # Errors
     /// Those of [`TensorFile::open`], and `Path` for a larger file.
@@ -157,7 +277,10 @@ impl TensorFile {
         if length > bytes {
             return Err(refused(format!("{length} bytes, more than the {bytes} allowed here")));
         }
-        Self::read(path, file, length)
+        let mut file = file;
+        let (header, data_length) = Header::read(path, &mut file, length)?;
+        let source = Source::File(Arc::new(Mutex::new(file)), length - data_length);
+        Ok(Self { path: path.to_owned(), header, source })
     }
 
     /// Reads the bytes of a file; the path is for messages only.
@@ -165,14 +288,10 @@ impl TensorFile {
     /// # Errors
     /// `Format` for what is no safetensors file.
     pub fn from_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<Self, Error> {
-        Self::read(path.as_ref(), bytes, bytes.len() as u64)
-    }
-
-    /// Reads the header and, once that is known to fit the length, the data.
-    fn read(path: &Path, mut source: impl Read, length: u64) -> Result<Self, Error> {
-        let (header, data_length) = Header::read(path, &mut source, length)?;
-        let data = header::read_bytes(path, &mut source, data_length)?;
-        Ok(Self { path: path.to_owned(), header, data })
+        let path = path.as_ref();
+        let mut rest = bytes;
+        let (header, _) = Header::read(path, &mut rest, bytes.len() as u64)?;
+        Ok(Self { path: path.to_owned(), header, source: Source::Bytes(rest.into()) })
     }
 
     /// The path it was read from.
@@ -209,37 +328,78 @@ impl TensorFile {
     /// A tensor.
     ///
     /// # Errors
-    /// `NoTensor`; `ElementType` for elements that are not read here; `Format` for a truth value that is neither 0 nor 1.
+    /// Those of [`TensorFile::elements`].
     pub fn tensor(&self, name: &str) -> Result<Tensor, Error> {
-        let entry = self.header.entries.get(name).ok_or_else(|| Error::NoTensor {
-            path: self.path.clone(),
-            name: shortened(name),
-            found: listed(self.names()),
-        })?;
-        let Entry { shape, element_type, range } = entry;
-        let bytes = self.data.get(range.clone()).unwrap_or_default();
-        let data = decode::decode(element_type, bytes).map_err(|reason| match reason {
-            decode::Reason::ElementType => Error::ElementType {
+        let entry = self.entry(name)?;
+        let shape = entry.shape.clone();
+        let elements = header::count(&shape).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        Ok(Tensor { shape, data: self.elements(name, 0..elements)? })
+    }
+
+    /// Some of the elements of a tensor, by their row-major number.
+    ///
+    /// # Errors
+    /// `NoTensor`; `ElementType` for elements that are not read here; `Format` for a truth value that is neither 0 nor 1, or
+    /// elements the tensor does not have; `Io` where the file cannot be read, or has become shorter.
+    pub fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data, Error> {
+        let entry = self.entry(name)?;
+        let Some(kind) = ElementType::of_name(&entry.element_type) else {
+            return Err(Error::ElementType {
                 path: self.path.clone(),
                 name: shortened(name),
                 expected: READ_TYPES,
-                found: shortened(element_type),
-            },
-            decode::Reason::NotBool { index, byte } => Error::Format {
-                path: self.path.clone(),
-                place: format!("tensor {}, element {index}", quoted(name)),
-                expected: "0 or 1".to_owned(),
-                found: byte.to_string(),
-            },
-        })?;
-        Ok(Tensor { shape: shape.clone(), data })
+                found: shortened(&entry.element_type),
+            });
+        };
+        let wrong = |place: String, expected: String, found: String| Error::Format {
+            path: self.path.clone(),
+            place: format!("tensor {}{place}", quoted(name)),
+            expected,
+            found,
+        };
+        let count = entry.range.len() / kind.width();
+        if elements.start > elements.end || elements.end > count {
+            return Err(wrong(String::new(), format!("at most {count} elements"), format!("{elements:?} asked for")));
+        }
+        let start = entry.range.start + elements.start * kind.width();
+        decode::read(kind, elements.len(), |offset, bytes| self.read_at(start + offset, bytes)).map_err(|reason| {
+            match reason {
+                decode::Reason::Io(error) => Error::io(&self.path, "read", &error),
+                decode::Reason::NotBool { index, byte } => {
+                    wrong(format!(", element {}", elements.start + index), "0 or 1".to_owned(), byte.to_string())
+                }
+            }
+        })
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry, Error> {
+        self.header.entries.get(name).ok_or_else(|| Error::NoTensor {
+            path: self.path.clone(),
+            name: shortened(name),
+            found: listed(self.names()),
+        })
+    }
+
+    /// Fills `bytes` from an offset of the data.
+    fn read_at(&self, offset: usize, bytes: &mut [u8]) -> std::io::Result<()> {
+        match &self.source {
+            Source::Bytes(data) => {
+                let mut rest = data.get(offset..).unwrap_or_default();
+                rest.read_exact(bytes)
+            }
+            Source::File(file, start) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start + offset as u64))?;
+                file.read_exact(bytes)
+            }
+        }
     }
 }
 
 impl fmt::Debug for TensorFile {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, header, data } = self;
-        out.debug_struct("TensorFile").field("path", path).field("header", header).field("bytes", &data.len()).finish()
+        let Self { path, header, .. } = self;
+        out.debug_struct("TensorFile").field("path", path).field("header", header).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command `fwpkm`: text for people on stdout, `--json` one document instead, errors on stderr.
 //!
-//! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file.
+//! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, 130 stopped by Ctrl-C.
 
 mod run;
 mod spec;
@@ -32,6 +32,7 @@ enum Outcome {
     Done,
     Differs,
     BadFile,
+    Stopped,
 }
 
 /// Reads the arguments of the process, does the job and gives its exit status.
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Differs) => ExitCode::from(1),
         Ok(Outcome::BadFile) => ExitCode::from(2),
+        Ok(Outcome::Stopped) => ExitCode::from(130),
         Err(error) => {
             anstream::eprintln!("{RED}error:{RED:#} {error}");
             ExitCode::from(2)

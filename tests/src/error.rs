@@ -50,6 +50,22 @@ pub enum Error {
         /// Whether the file has it.
         found: bool,
     },
+    /// Tokens that could not be read.
+    #[error("the input ends or fails after token {reached}: {reason}")]
+    Tokens {
+        /// Tokens read before.
+        reached: usize,
+        /// Why.
+        reason: Box<Error>,
+    },
+    /// A state file that cannot be gone on from.
+    #[error("{path}: {reason}")]
+    State {
+        /// Path.
+        path: String,
+        /// What it is, and what it would have to be.
+        reason: String,
+    },
     /// A tensor whose shape contradicts the case.
     #[error("{tensor} has shape {found:?}; {expected}")]
     Shape {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, shapes_over};
 use crate::run::{Outputs, Plan, run};
 use crate::settings_file::{RulesFile, SettingsFile, toml_text};
 
@@ -70,9 +70,9 @@ fn outputs(example: &Example) -> Result<Outputs> {
         Ok((name.clone(), array(value).map_err(reason)?))
     });
     let tensors: BTreeMap<String, ArrayD<f64>> = tensors.collect::<Result<_>>()?;
-    let inputs = Inputs::<f64>::read(&tensors)?;
-    let tokens = inputs.sequences_and_tokens().1;
-    let defaults = Settings { top_k: 1, chunk: tokens.max(1), ..inputs.shapes_over(Settings::paper()) };
+    let inputs = Inputs::new(&tensors)?;
+    let paper = shapes_over(&inputs.tables::<f64>()?, Settings::paper());
+    let defaults = Settings { top_k: 1, chunk: inputs.tokens().max(1), ..paper };
     let plan = Plan {
         settings: example.settings.over(defaults)?,
         rules: example.rules.rules()?,
@@ -80,7 +80,7 @@ fn outputs(example: &Example) -> Result<Outputs> {
         flush: example.run.flush.unwrap_or(true),
         trace: true,
     };
-    run(&plan, inputs)
+    run::<f64>(&plan, &inputs)
 }
 
 /// Nested arrays of numbers as a tensor; all branches must have one shape.

@@ -1,56 +1,67 @@
-//! The tensors a run takes, from a case file or from an example.
+//! The tensors a run takes: tables and projections whole, tokens piece by piece.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use fwpkm_reference::projection::{NormedLinear, Projection};
-use fwpkm_reference::{Scalar, Settings, Tables};
-use fwpkm_spec::{CaseFile, TensorFile};
-use ndarray::{Array2, Array3, ArrayD, Dimension, Ix1, Ix2, Ix3, Ix4};
+use fwpkm_reference::{Settings, Tables};
+use fwpkm_spec::{CaseFile, Data, TensorFile};
+use ndarray::{Array, Array2, Array3, ArrayD, Dimension, Ix1, Ix2, Ix4};
 
+use crate::element::Element;
 use crate::error::{Error, Result};
 
 /// Named tensors, names without the prefix `in.`.
 pub trait Source {
-    /// The tensor as f64, if there is one of that name.
-    fn tensor(&self, name: &str) -> Result<Option<ArrayD<f64>>>;
+    /// The shape of a tensor, if there is one of that name.
+    fn shape(&self, name: &str) -> Option<Vec<usize>>;
+    /// Some of its elements, by their row-major number.
+    fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data>;
     /// Names there are, for errors.
     fn names(&self) -> Vec<String>;
 }
 
 impl Source for TensorFile {
-    fn tensor(&self, name: &str) -> Result<Option<ArrayD<f64>>> {
-        let name = format!("in.{name}");
-        if !self.has(&name) {
-            return Ok(None);
-        }
-        let tensor = TensorFile::tensor(self, &name)?;
-        let found = tensor.shape.clone();
-        ArrayD::from_shape_vec(tensor.shape, tensor.data.to_f64()).map(Some).map_err(|e| Error::Shape {
-            tensor: name,
-            expected: e.to_string(),
-            found,
-        })
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        TensorFile::shape(self, &format!("in.{name}")).map(<[usize]>::to_vec)
+    }
+
+    fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data> {
+        Ok(TensorFile::elements(self, &format!("in.{name}"), elements)?)
     }
 
     fn names(&self) -> Vec<String> {
-        TensorFile::names(self).filter_map(|name| name.strip_prefix("in.")).map(str::to_string).collect()
+        TensorFile::names(self).map(str::to_string).collect()
     }
 }
 
 impl Source for BTreeMap<String, ArrayD<f64>> {
-    fn tensor(&self, name: &str) -> Result<Option<ArrayD<f64>>> {
-        Ok(self.get(name).cloned())
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.get(name).map(|tensor| tensor.shape().to_vec())
+    }
+
+    fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data> {
+        let tensor = self.get(name).ok_or_else(|| missing(self, name))?;
+        Ok(Data::F64(tensor.iter().skip(elements.start).take(elements.len()).copied().collect()))
     }
 
     fn names(&self) -> Vec<String> {
-        self.keys().cloned().collect()
+        self.keys().map(|name| format!("in.{name}")).collect()
     }
 }
 
-/// What stands before the memory.
+/// What stands before the memory, and how many tokens there are.
+pub struct Inputs<'a> {
+    source: &'a dyn Source,
+    sequences: usize,
+    tokens: usize,
+    layer: bool,
+}
+
+/// Some tokens of the inputs.
 #[derive(Clone, Debug)]
-pub enum Front<S> {
-    /// The bare memory: queries, values and gates are given.
+pub enum Piece<S> {
+    /// Of a bare memory.
     Memory {
         /// [B, T, H·`d_k`]
         queries: Array3<S>,
@@ -58,98 +69,147 @@ pub enum Front<S> {
         values: Array3<S>,
         /// [B, T]
         gates: Option<Array2<S>>,
+        /// [B, T]
+        mask: Option<Array2<bool>>,
     },
-    /// The layer: they are projected from hidden states.
+    /// Of a layer.
     Layer {
         /// [B, T, hidden]
         hidden: Array3<S>,
-        /// The learned maps.
-        projection: Projection<S>,
+        /// [B, T]
+        mask: Option<Array2<bool>>,
     },
 }
 
-/// Everything a run takes.
-#[derive(Clone, Debug)]
-pub struct Inputs<S> {
-    /// Initial tables.
-    pub tables: Tables<S>,
-    /// [B, T]
-    pub mask: Option<Array2<bool>>,
-    /// What stands before the memory.
-    pub front: Front<S>,
-}
-
-impl<S: Scalar> Inputs<S> {
-    /// Reads and checks the number of dimensions; lengths are checked by the interpreter.
+impl<'a> Inputs<'a> {
+    /// Looks at what there is: a layer where there is `in.hidden`, else a bare memory.
     ///
-    /// # Errors   a tensor that is missing, has another number of dimensions, or a mask of other numbers than 0 and 1
-    pub fn read(source: &dyn Source) -> Result<Self> {
-        let tables = Tables {
-            sub_keys: required::<S, Ix4>(source, "sub_keys")?,
-            slot_values: required::<S, Ix2>(source, "slot_values")?,
-        };
-        let front = match optional::<S, Ix3>(source, "hidden")? {
-            Some(hidden) => Front::Layer { hidden, projection: projection(source)? },
-            None => Front::Memory {
-                queries: required::<S, Ix3>(source, "queries")?,
-                values: required::<S, Ix3>(source, "values")?,
-                gates: optional::<S, Ix2>(source, "gates")?,
-            },
-        };
-        Ok(Self { tables, mask: mask(source)?, front })
+    /// # Errors   a tensor of tokens that is missing, or whose sequences or tokens are not those of the others
+    pub fn new(source: &'a dyn Source) -> Result<Self> {
+        let layer = source.shape("hidden").is_some();
+        let names: &[(&str, usize)] =
+            if layer { &[("hidden", 3)] } else { &[("queries", 3), ("values", 3), ("gates", 2)] };
+        let first = names[0].0;
+        let shape = source.shape(first).ok_or_else(|| missing(source, first))?;
+        check_dimensions(first, &shape, 3)?;
+        let (sequences, tokens) = (shape[0], shape[1]);
+        for &(name, dimensions) in names.iter().chain(&[("mask", 2)]) {
+            match source.shape(name) {
+                None if name == "values" => return Err(missing(source, name)),
+                None => {}
+                Some(shape) => {
+                    check_dimensions(name, &shape, dimensions)?;
+                    if shape[..2] != [sequences, tokens] {
+                        let expected = format!("in.{first} has {sequences} sequences of {tokens} tokens");
+                        return Err(Error::Shape { tensor: format!("in.{name}"), expected, found: shape });
+                    }
+                }
+            }
+        }
+        Ok(Self { source, sequences, tokens, layer })
     }
 
     /// The inputs of a case file, held against what its case says of them.
     ///
-    /// # Errors   as [`Inputs::read`]; another batch or number of tokens, or other optional tensors, than stated
-    pub fn of_case(file: &CaseFile) -> Result<Self> {
-        let inputs = Self::read(&file.file)?;
+    /// # Errors   as [`Inputs::new`]; another batch or number of tokens, or other optional tensors, than stated
+    pub fn of_case(file: &'a CaseFile) -> Result<Self> {
+        let inputs = Self::new(&file.file)?;
         let case = &file.case;
-        let (sequences, tokens) = inputs.sequences_and_tokens();
-        if (sequences, tokens) != (case.batch, case.tokens) {
+        if (inputs.sequences, inputs.tokens) != (case.batch, case.tokens) {
+            let tensor = if inputs.layer { "in.hidden" } else { "in.queries" };
             return Err(Error::Shape {
-                tensor: "in.queries or in.hidden".into(),
+                tensor: tensor.into(),
                 expected: format!("the case has batch {} and tokens {}", case.batch, case.tokens),
-                found: vec![sequences, tokens],
+                found: vec![inputs.sequences, inputs.tokens],
             });
         }
-        for (name, stated) in [("in.gates", case.gates), ("in.mask", case.mask)] {
-            if stated.is_some_and(|stated| stated != file.file.has(name)) {
-                let stated = stated.is_some_and(|stated| stated);
-                return Err(Error::Stated { tensor: name, stated, found: !stated });
+        for (tensor, stated) in [("in.gates", case.gates), ("in.mask", case.mask)] {
+            let found = file.file.has(tensor);
+            if let Some(stated) = stated.filter(|&stated| stated != found) {
+                return Err(Error::Stated { tensor, stated, found });
             }
         }
         Ok(inputs)
     }
 
-    /// B and T.
-    pub fn sequences_and_tokens(&self) -> (usize, usize) {
-        let (b, t, _) = match &self.front {
-            Front::Memory { queries, .. } => queries.dim(),
-            Front::Layer { hidden, .. } => hidden.dim(),
-        };
-        (b, t)
+    /// B
+    pub fn sequences(&self) -> usize {
+        self.sequences
     }
 
-    /// `settings` with the shapes of these tensors; a width that H does not divide is left for the interpreter to refuse.
-    pub fn shapes_over(&self, settings: Settings) -> Settings {
-        let (heads, _, sub_keys, half) = self.tables.sub_keys.dim();
-        let value_dim = self.tables.slot_values.ncols();
-        Settings { heads, sub_keys, key_dim: half.saturating_mul(2), value_dim, ..settings }
+    /// T
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The initial tables.
+    pub fn tables<S: Element>(&self) -> Result<Tables<S>> {
+        Ok(Tables {
+            sub_keys: required::<S, Ix4>(self.source, "sub_keys")?,
+            slot_values: required::<S, Ix2>(self.source, "slot_values")?,
+        })
+    }
+
+    /// The learned maps of a layer; none for a bare memory.
+    pub fn projection<S: Element>(&self) -> Result<Option<Projection<S>>> {
+        if !self.layer {
+            return Ok(None);
+        }
+        let gated = self.source.shape("projection.gate.norm").is_some();
+        Ok(Some(Projection {
+            query: normed_linear(self.source, "query")?,
+            value: normed_linear(self.source, "value")?,
+            gate: if gated { Some(normed_linear(self.source, "gate")?) } else { None },
+            output: normed_linear(self.source, "output")?,
+        }))
+    }
+
+    /// Tokens `from` to `to` of every sequence.
+    pub fn piece<S: Element>(&self, from: usize, to: usize) -> Result<Piece<S>> {
+        let optional = |name: &str| self.source.shape(name).map(|_| self.matrix::<S>(name, from, to)).transpose();
+        let mask = optional("mask")?.map(|mask| as_mask(&mask, from)).transpose()?;
+        Ok(if self.layer {
+            Piece::Layer { hidden: self.cube("hidden", from, to)?, mask }
+        } else {
+            Piece::Memory {
+                queries: self.cube("queries", from, to)?,
+                values: self.cube("values", from, to)?,
+                gates: optional("gates")?,
+                mask,
+            }
+        })
+    }
+
+    fn cube<S: Element>(&self, name: &str, from: usize, to: usize) -> Result<Array3<S>> {
+        let width = self.source.shape(name).and_then(|shape| shape.last().copied()).unwrap_or(0);
+        let numbers = self.rows(name, width, from, to)?;
+        Ok(Array3::from_shape_vec((self.sequences, to - from, width), numbers)?)
+    }
+
+    fn matrix<S: Element>(&self, name: &str, from: usize, to: usize) -> Result<Array2<S>> {
+        Ok(Array2::from_shape_vec((self.sequences, to - from), self.rows(name, 1, from, to)?)?)
+    }
+
+    fn rows<S: Element>(&self, name: &str, width: usize, from: usize, to: usize) -> Result<Vec<S>> {
+        let mut numbers = Vec::new();
+        for sequence in 0..self.sequences {
+            let start = (sequence * self.tokens + from) * width;
+            let piece = self.source.elements(name, start..start + (to - from) * width);
+            let piece = piece.map_err(|reason| Error::Tokens { reached: from, reason: Box::new(reason) })?;
+            numbers.append(&mut S::numbers(piece));
+        }
+        Ok(numbers)
     }
 }
 
-fn projection<S: Scalar>(source: &dyn Source) -> Result<Projection<S>> {
-    let gate = optional::<S, Ix1>(source, "projection.gate.norm")?;
-    Ok(Projection {
-        query: normed_linear(source, "query")?,
-        value: normed_linear(source, "value")?,
-        gate: gate.map(|_| normed_linear(source, "gate")).transpose()?,
-        output: normed_linear(source, "output")?,
-    })
+/// `settings` with the shapes of these tables.
+pub fn shapes_over<S>(tables: &Tables<S>, settings: Settings) -> Settings {
+    let (heads, _, sub_keys, half) = tables.sub_keys.dim();
+    let value_dim = tables.slot_values.ncols();
+    Settings { heads, sub_keys, key_dim: half.saturating_mul(2), value_dim, ..settings }
 }
 
-fn normed_linear<S: Scalar>(source: &dyn Source, name: &str) -> Result<NormedLinear<S>> {
+fn normed_linear<S: Element>(source: &dyn Source, name: &str) -> Result<NormedLinear<S>> {
     Ok(NormedLinear {
         norm: required::<S, Ix1>(source, &format!("projection.{name}.norm"))?,
         weight: required::<S, Ix2>(source, &format!("projection.{name}.weight"))?,
@@ -157,27 +217,29 @@ fn normed_linear<S: Scalar>(source: &dyn Source, name: &str) -> Result<NormedLin
     })
 }
 
-fn mask(source: &dyn Source) -> Result<Option<Array2<bool>>> {
-    let Some(mask) = optional::<f64, Ix2>(source, "mask")? else { return Ok(None) };
-    if let Some(((b, t), &value)) = mask.indexed_iter().find(|&(_, &x)| x != 0.0 && x != 1.0) {
-        return Err(Error::Mask { at: vec![b, t], value });
+fn as_mask<S: Element>(mask: &Array2<S>, from: usize) -> Result<Array2<bool>> {
+    if let Some(((b, t), value)) = mask.indexed_iter().find(|&(_, &x)| x != S::ZERO && x != S::ONE) {
+        return Err(Error::Mask { at: vec![b, from + t], value: value.to_f64() });
     }
-    Ok(Some(mask.mapv(|x| x == 1.0)))
+    Ok(mask.mapv(|x| x == S::ONE))
 }
 
-fn required<S: Scalar, D: Dimension>(source: &dyn Source, name: &str) -> Result<ndarray::Array<S, D>> {
-    optional(source, name)?
-        .ok_or_else(|| Error::Missing { tensor: format!("in.{name}"), found: source.names().join(", ") })
+fn required<S: Element, D: Dimension>(source: &dyn Source, name: &str) -> Result<Array<S, D>> {
+    let shape = source.shape(name).ok_or_else(|| missing(source, name))?;
+    check_dimensions(name, &shape, D::NDIM.unwrap_or_default())?;
+    let count = if shape.contains(&0) { 0 } else { shape.iter().product() };
+    let numbers = S::numbers(source.elements(name, 0..count)?);
+    Ok(ArrayD::from_shape_vec(shape, numbers)?.into_dimensionality::<D>()?)
 }
 
-fn optional<S: Scalar, D: Dimension>(source: &dyn Source, name: &str) -> Result<Option<ndarray::Array<S, D>>> {
-    let Some(tensor) = source.tensor(name)? else { return Ok(None) };
-    let found = tensor.shape().to_vec();
-    let dimensions = D::NDIM.unwrap_or_default();
-    let tensor = tensor.into_dimensionality::<D>().map_err(|_| Error::Shape {
-        tensor: format!("in.{name}"),
-        expected: format!("expected {dimensions} dimensions"),
-        found,
-    })?;
-    Ok(Some(tensor.mapv(S::from_f64)))
+fn check_dimensions(name: &str, shape: &[usize], dimensions: usize) -> Result<()> {
+    if shape.len() == dimensions {
+        return Ok(());
+    }
+    let expected = format!("expected {dimensions} dimensions");
+    Err(Error::Shape { tensor: format!("in.{name}"), expected, found: shape.to_vec() })
+}
+
+fn missing(source: &dyn Source, name: &str) -> Error {
+    Error::Missing { tensor: format!("in.{name}"), found: source.names().join(", ") }
 }

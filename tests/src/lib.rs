@@ -2,11 +2,14 @@
 //! against it, the worked examples of the specification, and the command over all of these.
 
 pub mod command;
+pub mod element;
 pub mod error;
 pub mod example;
 pub mod inputs;
 pub mod run;
 pub mod settings_file;
+pub mod state_file;
+pub mod store;
 pub mod trace;
 pub mod verify;
 

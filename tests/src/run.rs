@@ -1,36 +1,23 @@
 //! One run of the interpreter: inputs to named tensors.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use fwpkm_reference::layer::{Layer, LayerFed};
+use fwpkm_reference::output::Output;
+use fwpkm_reference::projection::Projected;
 use fwpkm_reference::stats::SlotReads;
-use fwpkm_reference::{Fed, Memory, Rules, Scalar, Settings, StepReport, Tokens, Trace};
+use fwpkm_reference::{Fed, Memory, Rules, Settings, State, StepReport, Tables, Tokens, Trace};
 use fwpkm_spec::case::Mode;
-use fwpkm_spec::{Case, Data, Tensor};
-use ndarray::{Array, Array2, Array3, ArrayView, ArrayView2, Axis, Dimension, RemoveAxis, s};
+use fwpkm_spec::{Case, Tensor};
+use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
+use crate::element::{Element, index, real, scalar};
 use crate::error::{Error, Result};
-use crate::inputs::{Front, Inputs};
+use crate::inputs::{Inputs, Piece, shapes_over};
 use crate::settings_file::{SettingsFile, rules_of_case, settings_of_case};
+use crate::store::{place, put};
 use crate::trace;
-
-/// An element type of a run.
-pub trait Element: Scalar {
-    /// Numbers as the data of a tensor.
-    fn data(numbers: Vec<Self>) -> Data;
-}
-
-impl Element for f32 {
-    fn data(numbers: Vec<Self>) -> Data {
-        Data::F32(numbers)
-    }
-}
-
-impl Element for f64 {
-    fn data(numbers: Vec<Self>) -> Data {
-        Data::F64(numbers)
-    }
-}
 
 /// Results by name: `out.*`, and `trace.*` where asked for.
 pub type Outputs = BTreeMap<String, Tensor>;
@@ -61,238 +48,280 @@ impl Plan {
             trace: false,
         })
     }
-}
 
-impl Plan {
     /// The run of a settings file: one call, then a flush. Where the file has none, `top_k` and chunk are the paper's.
-    pub fn of_settings<S: Scalar>(settings: SettingsFile, rules: Option<Rules>, inputs: &Inputs<S>) -> Result<Self> {
-        let settings = settings.over(inputs.shapes_over(Settings::paper()))?;
+    pub fn of_settings<S>(settings: SettingsFile, rules: Option<Rules>, tables: &Tables<S>) -> Result<Self> {
+        let settings = settings.over(shapes_over(tables, Settings::paper()))?;
         Ok(Self { settings, rules: rules.unwrap_or_else(Rules::paper), calls: None, flush: true, trace: false })
     }
 }
 
-/// Feeds the inputs call by call and collects everything by name.
-///
-/// # Errors   those of the interpreter; calls that do not add up to the tokens there are
-pub fn run<S: Element>(plan: &Plan, inputs: Inputs<S>) -> Result<Outputs> {
-    let (sequences, tokens) = inputs.sequences_and_tokens();
-    let calls = plan.calls.clone().filter(|calls| !calls.is_empty()).unwrap_or_else(|| vec![tokens]);
-    let called = calls.iter().fold(0_usize, |sum, &call| sum.saturating_add(call));
-    if called != tokens {
-        let expected = format!("the calls have {called} tokens in all");
-        return Err(Error::Shape {
-            tensor: "in.queries or in.hidden".into(),
-            expected,
-            found: vec![sequences, tokens],
-        });
-    }
-    if let Some(mask) = inputs.mask.as_ref().filter(|mask| mask.dim() != (sequences, tokens)) {
-        let expected = format!("expected [{sequences}, {tokens}]");
-        return Err(Error::Shape { tensor: "in.mask".into(), expected, found: mask.shape().to_vec() });
-    }
-    let memory = Memory::new(plan.settings.clone(), plan.rules.clone(), inputs.tables)?;
-    let mask = inputs.mask.as_ref().map(|mask| mask.view());
-    let mut front = Runner::new(inputs.front, memory)?;
-    let mut collected = Collected::default();
-    let mut from = 0;
-    for call in calls {
-        let to = from + call;
-        front.feed(from, to, mask, &mut collected, plan.trace)?;
-        from = to;
-    }
-    if plan.flush {
-        let memory = front.memory_mut();
-        let report = if plan.trace { memory.flush_traced(&mut collected.trace)? } else { memory.flush()? };
-        collected.steps.extend(report);
-    }
-    let mut outputs = collected.outputs(front.memory().tables(), plan, sequences)?;
-    if plan.trace {
-        trace::outputs(&collected.trace, sequences, &mut outputs)?;
-    }
-    Ok(outputs)
+/// Results of some tokens.
+#[derive(Clone, Debug)]
+pub struct Done<S> {
+    /// Of the memory.
+    pub fed: Fed<S>,
+    /// Of the layer around it; rows are (sequence, token).
+    pub layer: Option<(Projected<S>, Output<S>)>,
 }
 
-enum Runner<S> {
-    Memory { queries: Array3<S>, values: Array3<S>, gates: Option<Array2<S>>, memory: Memory<S> },
-    Layer { hidden: Array3<S>, layer: Layer<S> },
+/// A run in progress.
+#[derive(Debug)]
+pub struct Session<S> {
+    front: Front<S>,
+    trace: Option<Trace<S>>,
 }
 
-impl<S: Element> Runner<S> {
-    fn new(front: Front<S>, memory: Memory<S>) -> Result<Self> {
-        Ok(match front {
-            Front::Memory { queries, values, gates } => {
-                let (b, t, _) = queries.dim();
-                let wrong = |tensor: &str, found: &[usize]| Error::Shape {
-                    tensor: tensor.into(),
-                    expected: format!("in.queries has {b} sequences of {t} tokens"),
-                    found: found.to_vec(),
-                };
-                if values.shape()[..2] != [b, t] {
-                    return Err(wrong("in.values", values.shape()));
+#[derive(Debug)]
+enum Front<S> {
+    Memory(Memory<S>),
+    Layer(Layer<S>),
+}
+
+impl<S: Element> Session<S> {
+    /// A run from its initial tables.
+    pub fn new(plan: &Plan, inputs: &Inputs) -> Result<Self> {
+        Self::with(Memory::new(plan.settings.clone(), plan.rules.clone(), inputs.tables()?)?, plan, inputs)
+    }
+
+    /// A run that goes on from a state, whose settings and rules it has.
+    pub fn resumed(plan: &Plan, inputs: &Inputs, state: State<S>) -> Result<Self> {
+        Self::with(Memory::from_state(state)?, plan, inputs)
+    }
+
+    fn with(memory: Memory<S>, plan: &Plan, inputs: &Inputs) -> Result<Self> {
+        let front = match inputs.projection()? {
+            Some(projection) => Front::Layer(Layer::new(projection, memory)?),
+            None => Front::Memory(memory),
+        };
+        Ok(Self { front, trace: plan.trace.then(Trace::default) })
+    }
+
+    /// The memory inside.
+    pub fn memory(&self) -> &Memory<S> {
+        match &self.front {
+            Front::Memory(memory) => memory,
+            Front::Layer(layer) => layer.memory(),
+        }
+    }
+
+    /// The memory inside, at the end.
+    pub fn into_memory(self) -> Memory<S> {
+        match self.front {
+            Front::Memory(memory) => memory,
+            Front::Layer(layer) => layer.into_memory(),
+        }
+    }
+
+    /// Every stage tensor so far, where the plan asked for them.
+    pub fn trace(&self) -> Option<&Trace<S>> {
+        self.trace.as_ref()
+    }
+
+    /// Feeds tokens `from` to `to` in the plan's calls, slice by slice; after each slice `done` gets its results.
+    ///
+    /// A slice ends where a step falls due, so what is held at a time is bounded by a chunk. `done` may stop the run.
+    ///
+    /// # Errors   those of the interpreter; calls that do not add up to the tokens there are
+    pub fn feed(
+        &mut self,
+        plan: &Plan,
+        inputs: &Inputs,
+        (from, to): (usize, usize),
+        done: &mut dyn FnMut(usize, Done<S>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let tokens = inputs.tokens();
+        let calls = plan.calls.clone().unwrap_or_else(|| vec![tokens]);
+        let called = calls.iter().fold(0_usize, |sum, &call| sum.saturating_add(call));
+        if called != tokens || to > tokens || from > to {
+            let expected =
+                format!("calls of {called} tokens in all, and tokens {from} to {to} of them, were asked for");
+            let found = vec![inputs.sequences(), tokens];
+            return Err(Error::Shape { tensor: "in.queries or in.hidden".into(), expected, found });
+        }
+        if from == to {
+            return done(from, self.feed_slice(inputs, from, to)?).map(|_| ());
+        }
+        let mut call_from = 0;
+        for call in calls {
+            let (mut at, end) = (call_from.max(from), (call_from + call).min(to));
+            while at < end {
+                let next = end.min(at.saturating_add(self.memory().until_border()));
+                if done(at, self.feed_slice(inputs, at, next)?)?.is_break() {
+                    return Ok(());
                 }
-                if let Some(gates) = gates.as_ref().filter(|gates| gates.dim() != (b, t)) {
-                    return Err(wrong("in.gates", gates.shape()));
-                }
-                Self::Memory { queries, values, gates, memory }
+                at = next;
             }
-            Front::Layer { hidden, projection } => Self::Layer { hidden, layer: Layer::new(projection, memory)? },
+            call_from += call;
+        }
+        Ok(())
+    }
+
+    fn feed_slice(&mut self, inputs: &Inputs, from: usize, to: usize) -> Result<Done<S>> {
+        let trace = self.trace.as_mut();
+        let fed = match (&mut self.front, inputs.piece(from, to)?) {
+            (Front::Memory(memory), Piece::Memory { queries, values, gates, mask }) => {
+                let (queries, values) = (queries.view(), values.view());
+                let (gates, mask) = (gates.as_ref().map(|array| array.view()), mask.as_ref().map(|array| array.view()));
+                feed_memory(memory, &Tokens { queries, values, gates, mask }, trace)
+            }
+            (Front::Layer(layer), Piece::Layer { hidden, mask }) => {
+                feed_layer(layer, hidden.view(), mask.as_ref().map(|array| array.view()), trace)
+            }
+            _ => {
+                return Err(Error::Usage {
+                    reason: "a bare memory cannot go on as a layer, nor a layer as a memory".into(),
+                });
+            }
+        };
+        fed.map_err(|error| at_token(error, from))
+    }
+
+    /// Closes the last chunk.
+    pub fn flush(&mut self) -> Result<Option<StepReport<S>>> {
+        let memory = match &mut self.front {
+            Front::Memory(memory) => memory,
+            Front::Layer(layer) => layer.memory_mut(),
+        };
+        Ok(match &mut self.trace {
+            Some(trace) => memory.flush_traced(trace)?,
+            None => memory.flush()?,
         })
     }
+}
 
-    fn memory(&self) -> &Memory<S> {
-        match self {
-            Self::Memory { memory, .. } => memory,
-            Self::Layer { layer, .. } => layer.memory(),
-        }
-    }
+fn feed_memory<S: Element>(
+    memory: &mut Memory<S>,
+    tokens: &Tokens<S>,
+    trace: Option<&mut Trace<S>>,
+) -> fwpkm_reference::Result<Done<S>> {
+    let fed = match trace {
+        Some(trace) => memory.feed_traced(tokens, trace)?,
+        None => memory.feed(tokens)?,
+    };
+    Ok(Done { fed, layer: None })
+}
 
-    fn memory_mut(&mut self) -> &mut Memory<S> {
-        match self {
-            Self::Memory { memory, .. } => memory,
-            Self::Layer { layer, .. } => layer.memory_mut(),
-        }
-    }
+fn feed_layer<S: Element>(
+    layer: &mut Layer<S>,
+    hidden: ArrayView3<S>,
+    mask: Option<ArrayView2<bool>>,
+    trace: Option<&mut Trace<S>>,
+) -> fwpkm_reference::Result<Done<S>> {
+    let LayerFed { projected, memory, output } = match trace {
+        Some(trace) => layer.feed_traced(hidden, mask, trace)?,
+        None => layer.feed(hidden, mask)?,
+    };
+    Ok(Done { fed: memory, layer: Some((projected, output)) })
+}
 
-    fn feed(
-        &mut self,
-        from: usize,
-        to: usize,
-        mask: Option<ArrayView2<bool>>,
-        collected: &mut Collected<S>,
-        traced: bool,
-    ) -> Result<()> {
-        let mask = mask.map(|mask| mask.slice_move(s![.., from..to]));
-        let trace = &mut collected.trace;
-        match self {
-            Self::Memory { queries, values, gates, memory } => {
-                let tokens = Tokens {
-                    queries: queries.slice(s![.., from..to, ..]),
-                    values: values.slice(s![.., from..to, ..]),
-                    gates: gates.as_ref().map(|gates| gates.slice(s![.., from..to])),
-                    mask,
-                };
-                let fed = if traced { memory.feed_traced(&tokens, trace)? } else { memory.feed(&tokens)? };
-                collected.fed.push(fed);
+/// Places in the tokens of a slice are places in the tokens of the run
+fn at_token(error: fwpkm_reference::Error, from: usize) -> Error {
+    use fwpkm_reference::Error::NotFinite;
+    match error {
+        NotFinite { tensor, mut at, value } => {
+            if let Some(token) = at.get_mut(1) {
+                *token += from;
             }
-            Self::Layer { hidden, layer } => {
-                let hidden = hidden.slice(s![.., from..to, ..]);
-                let fed = if traced { layer.feed_traced(hidden, mask, trace)? } else { layer.feed(hidden, mask)? };
-                collected.layers.push((to - from, fed));
-            }
+            NotFinite { tensor, at, value }.into()
         }
-        Ok(())
+        other => other.into(),
     }
 }
 
-struct Collected<S> {
-    fed: Vec<Fed<S>>,
-    layers: Vec<(usize, LayerFed<S>)>,
+/// Losses and reads of a run, gathered slice by slice.
+#[derive(Debug)]
+pub struct Totals<S> {
     steps: Vec<StepReport<S>>,
-    trace: Trace<S>,
+    reads: SlotReads,
 }
 
-impl<S> Default for Collected<S> {
+impl<S> Default for Totals<S> {
     fn default() -> Self {
-        Self { fed: Vec::new(), layers: Vec::new(), steps: Vec::new(), trace: Trace::default() }
+        Self { steps: Vec::new(), reads: SlotReads::default() }
     }
 }
 
-impl<S: Element> Collected<S> {
-    fn outputs(&self, tables: &fwpkm_reference::Tables<S>, plan: &Plan, sequences: usize) -> Result<Outputs> {
-        let fed: Vec<&Fed<S>> = self.fed.iter().chain(self.layers.iter().map(|(_, layer)| &layer.memory)).collect();
-        let steps: Vec<&StepReport<S>> = fed.iter().flat_map(|fed| &fed.steps).chain(&self.steps).collect();
-        let mut out = Outputs::new();
-        put(&mut out, "out.reads", real(join(&fed, |fed| fed.reads.view())?.view()));
-        put(&mut out, "out.weights", real(join(&fed, |fed| fed.weights.view())?.view()));
-        let slots = join(&fed, |fed| fed.slots.view())?;
-        put(&mut out, "out.indices", index(slots.view()));
-        let losses: Vec<ArrayView2<S>> = steps.iter().map(|step| step.pair_losses.t()).collect();
+impl<S: Element> Totals<S> {
+    /// Adds the results of a slice.
+    pub fn add(&mut self, fed: &Fed<S>) {
+        self.steps.extend(fed.steps.iter().cloned());
+        self.reads.extend(&fed.slots);
+    }
+
+    /// Adds the step of a flush.
+    pub fn add_step(&mut self, step: Option<StepReport<S>>) {
+        self.steps.extend(step);
+    }
+
+    /// Steps so far.
+    pub fn steps(&self) -> &[StepReport<S>] {
+        &self.steps
+    }
+
+    /// `out.mem_losses`, `out.addr_loss_mean` and `out.stats.*`.
+    pub fn outputs(&self, slots: usize, sequences: usize, out: &mut Outputs) -> Result<()> {
+        let losses: Vec<ArrayView2<S>> = self.steps.iter().map(|step| step.pair_losses.t()).collect();
         let none = Array2::from_elem((sequences, 0), S::ZERO);
         let losses = if losses.is_empty() { none } else { ndarray::concatenate(Axis(1), &losses)? };
-        put(&mut out, "out.mem_losses", real(losses.view()));
-        let sum = steps.iter().fold(S::ZERO, |sum, step| sum + step.addressing_loss);
-        let mean = if steps.is_empty() { S::ZERO } else { sum / S::from_f64(steps.len() as f64) };
-        put(&mut out, "out.addr_loss_mean", scalar(mean));
-        put(&mut out, "out.sub_keys", real(tables.sub_keys.view()));
-        put(&mut out, "out.slot_values", real(tables.slot_values.view()));
-        let mut reads = SlotReads::default();
-        reads.extend(slots.iter());
-        let table = plan.settings.slots();
-        put(&mut out, "out.stats.collision_rate", scalar(reads.collision_rate()));
-        put(&mut out, "out.stats.coverage", scalar(reads.coverage(table)));
-        put(&mut out, "out.stats.divergence", scalar(reads.divergence(table)));
-        self.layer_outputs(plan, sequences, &mut out)?;
-        Ok(out)
-    }
-
-    fn layer_outputs(&self, plan: &Plan, sequences: usize, out: &mut Outputs) -> Result<()> {
-        let rows = |pick: &dyn Fn(&LayerFed<S>) -> Array2<S>| {
-            let calls: Vec<_> = self
-                .layers
-                .iter()
-                .map(|(tokens, layer)| {
-                    let rows = pick(layer);
-                    Array::from_shape_fn((sequences, *tokens, rows.ncols()), |(b, t, i)| rows[[b * tokens + t, i]])
-                })
-                .collect();
-            join(&calls, |call| call.view())
-        };
-        if self.layers.is_empty() {
-            return Ok(());
-        }
-        put(out, "out.layer", real(rows(&|layer| layer.output.layer.clone())?.view()));
-        put(out, "out.hidden", real(rows(&|layer| layer.output.hidden.clone())?.view()));
-        let gated = self.layers.iter().all(|(_, layer)| layer.projected.gates.is_some());
-        let gates = || {
-            let column = |layer: &LayerFed<S>| {
-                layer
-                    .projected
-                    .gates
-                    .clone()
-                    .map_or(Array::from_elem((0, 1), S::ZERO), |gates| gates.insert_axis(Axis(1)))
-            };
-            Ok::<_, Error>(real(rows(&column)?.index_axis(Axis(2), 0)))
-        };
-        if gated {
-            put(out, "out.gates", gates()?);
-        }
-        if plan.trace {
-            put(out, "trace.projection.queries", real(rows(&|layer| layer.projected.queries.clone())?.view()));
-            put(out, "trace.projection.values", real(rows(&|layer| layer.projected.values.clone())?.view()));
-            if gated {
-                put(out, "trace.projection.gates", gates()?);
-            }
-            put(out, "trace.output.mixed", real(rows(&|layer| layer.output.mixed.clone())?.view()));
-        }
+        put(out, "out.mem_losses", real(losses.view()));
+        let sum = self.steps.iter().fold(S::ZERO, |sum, step| sum + step.addressing_loss);
+        let mean = if self.steps.is_empty() { S::ZERO } else { sum / S::from_f64(self.steps.len() as f64) };
+        put(out, "out.addr_loss_mean", scalar(mean));
+        put(out, "out.stats.collision_rate", scalar(self.reads.collision_rate()));
+        put(out, "out.stats.coverage", scalar(self.reads.coverage(slots)));
+        put(out, "out.stats.divergence", scalar(self.reads.divergence(slots)));
         Ok(())
     }
 }
 
-pub(crate) fn put(outputs: &mut Outputs, name: impl Into<String>, tensor: Tensor) {
-    outputs.insert(name.into(), tensor);
+/// The tensors of a slice's tokens by name, each [B, tokens of the slice, …].
+pub fn token_outputs<S: Element>(done: &Done<S>, traced: bool) -> Result<Outputs> {
+    let mut out = Outputs::new();
+    put(&mut out, "out.reads", real(done.fed.reads.view()));
+    put(&mut out, "out.indices", index(done.fed.slots.view()));
+    put(&mut out, "out.weights", real(done.fed.weights.view()));
+    let Some((projected, output)) = &done.layer else { return Ok(out) };
+    let (b, t, _) = done.fed.reads.dim();
+    let rows = |rows: &Array2<S>| Ok::<_, Error>(real(rows.view().into_shape_with_order((b, t, rows.ncols()))?));
+    put(&mut out, "out.layer", rows(&output.layer)?);
+    put(&mut out, "out.hidden", rows(&output.hidden)?);
+    let gates = projected.gates.as_ref().map(|gates| gates.view().into_shape_with_order((b, t))).transpose()?;
+    if let Some(gates) = gates {
+        put(&mut out, "out.gates", real(gates));
+    }
+    if traced {
+        put(&mut out, "trace.projection.queries", rows(&projected.queries)?);
+        put(&mut out, "trace.projection.values", rows(&projected.values)?);
+        put(&mut out, "trace.output.mixed", rows(&output.mixed)?);
+        if let Some(gates) = gates {
+            put(&mut out, "trace.projection.gates", real(gates));
+        }
+    }
+    Ok(out)
 }
 
-/// Calls one after the other along the tokens, axis 1.
-fn join<'a, A, T: Clone + 'a, D: Dimension + RemoveAxis>(
-    calls: &'a [A],
-    view: impl Fn(&'a A) -> ArrayView<'a, T, D>,
-) -> Result<Array<T, D>> {
-    let views: Vec<ArrayView<T, D>> = calls.iter().map(view).collect();
-    Ok(ndarray::concatenate(Axis(1), &views)?)
-}
-
-/// An array as a tensor, row-major.
-pub(crate) fn real<S: Element, D: Dimension>(array: ArrayView<S, D>) -> Tensor {
-    Tensor { shape: array.shape().to_vec(), data: S::data(array.iter().copied().collect()) }
-}
-
-/// An array of indices or counts as a tensor of i64, row-major.
-pub(crate) fn index<D: Dimension>(array: ArrayView<usize, D>) -> Tensor {
-    let numbers = array.iter().map(|&index| i64::try_from(index).unwrap_or(i64::MAX)).collect();
-    Tensor { shape: array.shape().to_vec(), data: Data::I64(numbers) }
-}
-
-/// One number as a tensor of shape `[1]`.
-pub(crate) fn scalar<S: Element>(number: S) -> Tensor {
-    Tensor { shape: vec![1], data: S::data(vec![number]) }
+/// Runs a whole plan and holds every result.
+///
+/// # Errors   those of the interpreter and of [`Session::feed`]
+pub fn run<S: Element>(plan: &Plan, inputs: &Inputs) -> Result<Outputs> {
+    let mut session = Session::<S>::new(plan, inputs)?;
+    let mut totals = Totals::default();
+    let mut out = Outputs::new();
+    session.feed(plan, inputs, (0, inputs.tokens()), &mut |from, done| {
+        totals.add(&done.fed);
+        place(&mut out, from, inputs.tokens(), &token_outputs(&done, plan.trace)?)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if plan.flush {
+        totals.add_step(session.flush()?);
+    }
+    totals.outputs(plan.settings.slots(), inputs.sequences(), &mut out)?;
+    let tables = session.memory().tables();
+    put(&mut out, "out.sub_keys", real(tables.sub_keys.view()));
+    put(&mut out, "out.slot_values", real(tables.slot_values.view()));
+    if let Some(trace) = session.trace() {
+        trace::outputs(trace, inputs.sequences(), &mut out)?;
+    }
+    Ok(out)
 }

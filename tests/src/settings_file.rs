@@ -6,18 +6,23 @@
 use fwpkm_reference::rules::{Kept, PairFactor, ReadFactor, Rules, StreamCount, SubKeyLoss, ZScore};
 use fwpkm_reference::settings::{Activation, Border, Norm, Score, Settings, WeightsOver};
 use fwpkm_spec::case::{self, Case, Compress, Mode, Nonlinear};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 macro_rules! names {
-    ($(#[$doc:meta])* $name:ident => $target:ty { $($word:ident = $text:literal => $value:expr),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident => $target:ty { $($word:ident = $text:literal => $value:path),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Deserialize)]
+        #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
         pub enum $name { $(#[serde(rename = $text)] #[doc = $text] $word),+ }
         impl From<$name> for $target {
             fn from(name: $name) -> Self {
                 match name { $($name::$word => $value),+ }
+            }
+        }
+        impl From<$target> for $name {
+            fn from(value: $target) -> Self {
+                match value { $($value => $name::$word),+ }
             }
         }
     };
@@ -49,7 +54,7 @@ names!(/// Names of [`SubKeyLoss`].
     SubKeyLossName => SubKeyLoss { Sum = "sum" => SubKeyLoss::Sum, Mean = "mean" => SubKeyLoss::Mean });
 
 /// Names of the two scores.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreName {
     /// -ln(ε + |q - K|²)
@@ -59,7 +64,7 @@ pub enum ScoreName {
 }
 
 /// Named points of [`Rules`].
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
     /// [`Rules::paper`]
@@ -69,7 +74,7 @@ pub enum Base {
 }
 
 /// A rules file.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RulesFile {
     base: Option<Base>,
@@ -85,6 +90,21 @@ pub struct RulesFile {
 fn set<T, N: Into<T>>(field: &mut T, name: Option<N>) {
     if let Some(name) = name {
         *field = name.into();
+    }
+}
+
+impl From<&Rules> for RulesFile {
+    fn from(rules: &Rules) -> Self {
+        Self {
+            base: None,
+            read_factor: Some(rules.read_factor.into()),
+            pair_factor: Some(rules.pair_factor.into()),
+            stream_count: Some(rules.stream_count.into()),
+            log_epsilon: Some(rules.log_epsilon),
+            kept: Some(rules.kept.into()),
+            z_score: Some(rules.z_score.into()),
+            sub_key_loss: Some(rules.sub_key_loss.into()),
+        }
     }
 }
 
@@ -137,7 +157,7 @@ pub fn rules_of_case(case: &Case) -> Result<Rules> {
 }
 
 /// A settings file. Shapes (heads, `sub_keys`, `key_dim`, `value_dim`) may be given; they are then checked.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsFile {
     heads: Option<usize>,
@@ -164,6 +184,41 @@ pub struct SettingsFile {
     output_gate: Option<bool>,
     gate_weighted_loss: Option<bool>,
     rms_epsilon: Option<f64>,
+}
+
+impl From<&Settings> for SettingsFile {
+    fn from(settings: &Settings) -> Self {
+        let (score, epsilon) = match settings.score {
+            Score::InverseDistance { epsilon } => (ScoreName::InverseDistance, Some(epsilon)),
+            Score::DotProduct => (ScoreName::DotProduct, None),
+        };
+        Self {
+            heads: Some(settings.heads),
+            sub_keys: Some(settings.sub_keys),
+            key_dim: Some(settings.key_dim),
+            value_dim: Some(settings.value_dim),
+            top_k: Some(settings.top_k),
+            chunk: Some(settings.chunk),
+            lookahead: Some(settings.lookahead),
+            border: Some(settings.border.into()),
+            learning_rate: Some(settings.learning_rate),
+            weight_decay: Some(settings.weight_decay),
+            gradient_clip: settings.gradient_clip,
+            score: Some(score),
+            epsilon,
+            activation: Some(settings.activation.into()),
+            temperature: Some(settings.temperature),
+            weights_over: Some(settings.weights_over.into()),
+            writes: Some(settings.writes),
+            addressing_weight: Some(settings.addressing_weight),
+            memory_gradient_to_sub_keys: Some(settings.memory_gradient_to_sub_keys),
+            value_norm: Some(settings.value_norm.into()),
+            query_norm: Some(settings.query_norm.into()),
+            output_gate: Some(settings.output_gate),
+            gate_weighted_loss: Some(settings.gate_weighted_loss),
+            rms_epsilon: Some(settings.rms_epsilon),
+        }
+    }
 }
 
 impl SettingsFile {

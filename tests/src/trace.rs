@@ -4,8 +4,10 @@ use fwpkm_reference::Trace;
 use fwpkm_reference::chunk::Reading;
 use ndarray::{ArrayD, ArrayView, Axis, Dimension, RemoveAxis};
 
+use crate::element::{Element, index, real};
 use crate::error::Result;
-use crate::run::{Element, Outputs, index, put, real};
+use crate::run::Outputs;
+use crate::store::put;
 
 /// Adds `trace.score`, `trace.select` (first reading of each token), `trace.memorize`, `trace.address` (each step).
 pub fn outputs<S: Element>(trace: &Trace<S>, sequences: usize, out: &mut Outputs) -> Result<()> {

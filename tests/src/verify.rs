@@ -103,7 +103,7 @@ fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<
     if recorded.is_empty() {
         return Err(Error::Missing { tensor: "out.*".into(), found: file.file.names().collect::<Vec<_>>().join(", ") });
     }
-    let outputs = run::<f64>(&plan, Inputs::of_case(&file)?)?;
+    let outputs = run::<f64>(&plan, &Inputs::of_case(&file)?)?;
     for name in recorded {
         report.tensors.push(compare(&name, &file.file.tensor(&name)?, &outputs)?);
     }
@@ -136,7 +136,7 @@ fn compare(name: &str, recorded: &Tensor, outputs: &Outputs) -> Result<TensorRep
         (found, _) => Err(Error::ElementType {
             tensor: name.into(),
             expected: "F64 (I64 for out.indices); other recordings have no bound yet".into(),
-            found: element_type(found).into(),
+            found: found.element_type().name().into(),
         }),
     }
 }
@@ -180,15 +180,4 @@ fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
         flat /= length;
     }
     at
-}
-
-fn element_type(data: &Data) -> &'static str {
-    match data {
-        Data::F32(_) => "F32",
-        Data::F64(_) => "F64",
-        Data::I32(_) => "I32",
-        Data::I64(_) => "I64",
-        Data::U8(_) => "U8",
-        Data::Bool(_) => "BOOL",
-    }
 }

@@ -76,7 +76,7 @@ impl Header {
 }
 
 /// Reads so many bytes, which the file is known to have had.
-pub(super) fn read_bytes(path: &Path, source: &mut impl Read, length: u64) -> Result<Vec<u8>, Error> {
+fn read_bytes(path: &Path, source: &mut impl Read, length: u64) -> Result<Vec<u8>, Error> {
     let refused = |found: String| Error::Io { path: path.to_owned(), action: "read", found };
     let length = usize::try_from(length).map_err(|_| refused(format!("{length} bytes do not fit this machine")))?;
     let mut bytes = Vec::new();

@@ -10,7 +10,7 @@ use safetensors::tensor::TensorInfo;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::header::LONGEST;
-use super::{Data, Tensor};
+use super::{Data, ElementType, Tensor};
 use crate::error::{Error, quoted};
 
 /// Writes a safetensors file: to a new file in the same folder, which then takes the place of an existing one. If anything
@@ -25,20 +25,34 @@ where
     T: Borrow<Tensor>,
 {
     let path = path.as_ref();
-    let header = Header { metadata, tensors: placed(path, tensors)? };
-    let refused = |error: &io::Error| Error::io(path, "write", error);
-    let mut json = serde_json::to_vec(&header).map_err(|error| refused(&error.into()))?;
-    json.resize(json.len().next_multiple_of(8), b' ');
+    let placed = placed(path, tensors)?;
+    let infos = placed.iter().map(|placed| (placed.name, &placed.info)).collect();
+    let header = header_bytes(path, metadata, infos, 0)?;
+    write_beside(path, |out| {
+        out.write_all(&header)?;
+        placed.iter().try_for_each(|placed| write_elements(out, placed.data))
+    })
+    .map_err(|error| Error::io(path, "write", &error))
+}
+
+/// The first bytes of a file: length and header, metadata first, then the tensors in the order of their data. The header is
+/// filled with spaces to `at_least` bytes and to a multiple of 8.
+pub(super) fn header_bytes(
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+    tensors: Vec<(&str, &TensorInfo)>,
+    at_least: usize,
+) -> Result<Vec<u8>, Error> {
+    let json = serde_json::to_vec(&Header { metadata, tensors });
+    let mut json = json.map_err(|error| Error::io(path, "write", &error.into()))?;
+    json.resize(json.len().max(at_least).next_multiple_of(8), b' ');
     if json.len() as u64 > LONGEST {
         let expected = format!("at most {LONGEST} bytes");
         return Err(format_error(path, "header", expected, format!("{} bytes", json.len())));
     }
-    write_beside(path, |out| {
-        out.write_all(&(json.len() as u64).to_le_bytes())?;
-        out.write_all(&json)?;
-        header.tensors.iter().try_for_each(|placed| write_elements(out, placed.data))
-    })
-    .map_err(|error| refused(&error))
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut json);
+    Ok(bytes)
 }
 
 /// A tensor with its place in the file.
@@ -48,10 +62,9 @@ struct Placed<'a> {
     data: &'a Data,
 }
 
-/// The header, metadata first, then the tensors in the order of their data.
 struct Header<'a> {
     metadata: &'a BTreeMap<String, String>,
-    tensors: Vec<Placed<'a>>,
+    tensors: Vec<(&'a str, &'a TensorInfo)>,
 }
 
 impl Serialize for Header<'_> {
@@ -60,7 +73,7 @@ impl Serialize for Header<'_> {
         if !self.metadata.is_empty() {
             map.serialize_entry("__metadata__", self.metadata)?;
         }
-        for Placed { name, info, .. } in &self.tensors {
+        for (name, info) in &self.tensors {
             map.serialize_entry(name, info)?;
         }
         map.end()
@@ -81,52 +94,56 @@ fn placed<'a, N: AsRef<str>, T: Borrow<Tensor>>(path: &Path, tensors: &'a [(N, T
         }
     }
     let mut ordered: Vec<(&str, &Tensor)> = by_name.into_iter().collect();
-    ordered.sort_by_key(|(_, tensor)| std::cmp::Reverse(dtype(&tensor.data).bitsize()));
+    ordered.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.data.element_type().width()));
     let mut end = 0;
     let place = |(name, tensor): (&'a str, &'a Tensor)| {
         if let Err(Error::Shape { shape, expected, found }) = tensor.check() {
             let found = format!("{found} elements in shape {shape:?}");
             return Err(format_error(path, &format!("tensor {}", quoted(name)), expected, found));
         }
-        let dtype = dtype(&tensor.data);
+        let kind = tensor.data.element_type();
         let start = end;
-        end += tensor.data.len() * (dtype.bitsize() / 8);
-        let info = TensorInfo { dtype, shape: tensor.shape.clone(), data_offsets: (start, end) };
+        end += tensor.data.len() * kind.width();
+        let info = TensorInfo { dtype: dtype(kind), shape: tensor.shape.clone(), data_offsets: (start, end) };
         Ok(Placed { name, info, data: &tensor.data })
     };
     ordered.into_iter().map(place).collect()
 }
 
-fn format_error(path: &Path, place: &str, expected: String, found: String) -> Error {
+pub(super) fn format_error(path: &Path, place: &str, expected: String, found: String) -> Error {
     Error::Format { path: path.to_owned(), place: place.to_owned(), expected, found }
 }
 
-fn dtype(data: &Data) -> Dtype {
-    match data {
-        Data::F32(_) => Dtype::F32,
-        Data::F64(_) => Dtype::F64,
-        Data::I32(_) => Dtype::I32,
-        Data::I64(_) => Dtype::I64,
-        Data::U8(_) => Dtype::U8,
-        Data::Bool(_) => Dtype::BOOL,
+pub(super) fn dtype(kind: ElementType) -> Dtype {
+    match kind {
+        ElementType::F32 => Dtype::F32,
+        ElementType::F64 => Dtype::F64,
+        ElementType::I32 => Dtype::I32,
+        ElementType::I64 => Dtype::I64,
+        ElementType::U8 => Dtype::U8,
+        ElementType::Bool => Dtype::BOOL,
     }
 }
 
 /// Fills a new file beside the path and renames it to the path; removes it if anything fails.
 fn write_beside(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // As any new file, not for the owner's eyes only; the umask applies.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.prefix(".fwpkm-").tempfile_in(folder)?;
-    let mut out = BufWriter::new(file);
+    let mut out = BufWriter::new(file_beside(path)?);
     fill(&mut out)?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
 
-fn write_elements(out: &mut dyn Write, data: &Data) -> io::Result<()> {
+/// A new file in the folder of the path, removed unless it is renamed.
+pub(super) fn file_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // As any new file, not for the owner's eyes only; the umask applies.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.prefix(".fwpkm-").tempfile_in(folder)
+}
+
+pub(super) fn write_elements(out: &mut dyn Write, data: &Data) -> io::Result<()> {
     match data {
         Data::F32(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
         Data::F64(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
