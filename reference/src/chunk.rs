@@ -73,6 +73,7 @@ pub struct Counted<'a> {
 
 /// The stages as functions. [`Stages::specification`] is the specification; other implementations replace some.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::type_complexity, reason = "the types are the signatures of the stages, to be read as such")]
 pub struct Stages<S> {
     /// queries × sub-keys → half scores
     pub score: fn(&Settings, ndarray::ArrayView4<S>, ndarray::ArrayView4<S>) -> Array4<S>,

@@ -56,6 +56,7 @@ pub enum Norm {
 
 /// Everything a run chooses. Fields are named as in SPEC.md, "Settings".
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Settings {
     /// H, reads per token and their own sub-keys; the slot values are shared.
     pub heads: usize,

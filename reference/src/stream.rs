@@ -287,14 +287,17 @@ impl<S: Scalar> Memory<S> {
             return Ok(StepReport::nothing());
         };
         let (settings, tables) = (&self.settings, &self.tables);
-        let reading = match reread {
-            Some(reading) => reading.clone(),
-            None => chunk::read(&self.stages, settings, tables, chunk.queries.view(), self.steps)?,
+        let fresh;
+        let reading = if let Some(reading) = reread {
+            reading
+        } else {
+            fresh = chunk::read(&self.stages, settings, tables, chunk.queries.view(), self.steps)?;
+            &fresh
         };
-        let (counted, counted_tokens) = counted.unwrap_or((&reading, tokens));
+        let (counted, counted_tokens) = counted.unwrap_or((reading, tokens));
         let samples = counted_tokens * chunk.sequences();
         let counted = Counted { slots: counted.selected.slots.view(), samples };
-        let step = chunk::step(&self.stages, settings, &self.rules, tables, &chunk, &reading, &counted, self.steps)?;
+        let step = chunk::step(&self.stages, settings, &self.rules, tables, &chunk, reading, &counted, self.steps)?;
         chunk::apply(&self.settings, &mut self.tables, &step);
         self.steps += 1;
         self.queue.keep_last(keep);
@@ -305,7 +308,7 @@ impl<S: Scalar> Memory<S> {
             slots_touched: step.memorized.slots.len(),
         };
         if let Some(trace) = trace {
-            trace.steps.push((chunk, reading, step));
+            trace.steps.push((chunk, reading.clone(), step));
         }
         Ok(report)
     }

@@ -74,8 +74,8 @@ pub struct Session<S> {
 
 #[derive(Debug)]
 enum Front<S> {
-    Memory(Memory<S>),
-    Layer(Layer<S>),
+    Memory(Box<Memory<S>>),
+    Layer(Box<Layer<S>>),
 }
 
 impl<S: Element> Session<S> {
@@ -91,8 +91,8 @@ impl<S: Element> Session<S> {
 
     fn with(memory: Memory<S>, plan: &Plan, inputs: &Inputs) -> Result<Self> {
         let front = match inputs.projection()? {
-            Some(projection) => Front::Layer(Layer::new(projection, memory)?),
-            None => Front::Memory(memory),
+            Some(projection) => Front::Layer(Box::new(Layer::new(projection, memory)?)),
+            None => Front::Memory(Box::new(memory)),
         };
         Ok(Self { front, trace: plan.trace.then(Trace::default) })
     }
@@ -108,7 +108,7 @@ impl<S: Element> Session<S> {
     /// The memory inside, at the end.
     pub fn into_memory(self) -> Memory<S> {
         match self.front {
-            Front::Memory(memory) => memory,
+            Front::Memory(memory) => *memory,
             Front::Layer(layer) => layer.into_memory(),
         }
     }

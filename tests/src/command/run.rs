@@ -113,12 +113,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 fn element(arguments: &Arguments, file: &TensorFile) -> Result<ElementName> {
-    let stored = match &arguments.state {
-        Some(state) => crate::state_file::element(state)?,
-        None => {
-            let name = if file.has("in.hidden") { "in.hidden" } else { "in.queries" };
-            file.element_type(name).unwrap_or_default().to_string()
-        }
+    let stored = if let Some(state) = &arguments.state {
+        crate::state_file::element(state)?
+    } else {
+        let name = if file.has("in.hidden") { "in.hidden" } else { "in.queries" };
+        file.element_type(name).unwrap_or_default().to_string()
     };
     let stored = if stored == ElementType::F32.name() { ElementName::F32 } else { ElementName::F64 };
     Ok(arguments.element.unwrap_or(stored))
@@ -153,7 +152,7 @@ fn run_as<S: Element>(arguments: &Arguments, file: TensorFile) -> Result<Documen
 /// An input file with or without a case.
 enum Opened {
     Case(Box<CaseFile>),
-    Bare(TensorFile, SettingsFile),
+    Bare(TensorFile, Box<SettingsFile>),
     Resumed(TensorFile),
 }
 
@@ -162,7 +161,8 @@ impl Opened {
         if let Some(path) = &arguments.settings {
             let origin = path.display().to_string();
             let reason = |e: std::io::Error| Error::File { path: origin.clone(), reason: e.to_string() };
-            return Ok(Self::Bare(file, toml_text(&origin, &std::fs::read_to_string(path).map_err(reason)?)?));
+            let text = std::fs::read_to_string(path).map_err(reason)?;
+            return Ok(Self::Bare(file, Box::new(toml_text(&origin, &text)?)));
         }
         if arguments.state.is_some() && !file.metadata().contains_key("case") {
             return Ok(Self::Resumed(file));
@@ -194,7 +194,7 @@ impl Opened {
     ) -> Result<Plan> {
         let plan = match self {
             Self::Case(file) => Plan::of_case(&file.case, rules.as_ref())?,
-            Self::Bare(_, settings) => Plan::of_settings(*settings, rules, &inputs.tables::<S>()?)?,
+            Self::Bare(_, settings) => Plan::of_settings(**settings, rules, &inputs.tables::<S>()?)?,
             Self::Resumed(_) => {
                 let state = saved.map(|saved| &saved.state);
                 let settings = state.map_or_else(Settings::paper, |state| state.settings.clone());
@@ -269,7 +269,7 @@ impl<S: Element> LongRun<S> {
         let steps = self.totals.steps();
         let loss = |step: &fwpkm_reference::StepReport<S>| {
             let losses = step.pair_losses.iter().fold(0.0, |sum, loss| sum + loss.to_f64());
-            (step.pair_losses.len() > 0).then(|| losses / step.pair_losses.len() as f64)
+            (!step.pair_losses.is_empty()).then(|| losses / step.pair_losses.len() as f64)
         };
         let losses: Vec<f64> = steps.iter().filter_map(loss).collect();
         let document = Document {

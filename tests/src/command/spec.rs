@@ -38,7 +38,9 @@ pub(super) fn spec(arguments: &Arguments) -> Result<Outcome> {
     } else if arguments.label.is_none() || chosen.len() > 1 {
         print(&list(&chosen));
     } else {
-        chosen.iter().for_each(|clause| print(&page(clause)));
+        for clause in chosen {
+            print(&page(clause));
+        }
     }
     Ok(Outcome::Done)
 }

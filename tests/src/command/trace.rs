@@ -1,0 +1,78 @@
+//! `fwpkm trace`: a run as a page.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fwpkm_spec::CaseFile;
+use serde::Serialize;
+
+use super::{Outcome, print, print_json};
+use crate::error::{Error, Result};
+use crate::page::{Record, example, page};
+use crate::settings_file::rules;
+
+/// Show a small run step by step, as a page to watch in a browser
+///
+/// Writes one self-contained HTML file: half scores and the chosen sub-keys, the candidate grid, slots read and written,
+/// losses, gradients, and both tables before and after each step, each panel headed by its clause. Without CASE it shows a
+/// built-in example. Computed in f64; runs that a page cannot show (more than 64 sub-keys, or 2048 tokens times sequences
+/// times heads) are refused.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A case file; default: a built-in example
+    case: Option<PathBuf>,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE")]
+    html: PathBuf,
+    /// "paper", "release" or a TOML file of rules; default: those the case states, else the release's; paper for the example
+    #[arg(long, value_name = "RULES")]
+    rules: Option<String>,
+    /// One JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    spec: &'static str,
+    html: &'a Path,
+    bytes: usize,
+    sequences: usize,
+    tokens: usize,
+    steps: usize,
+}
+
+pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
+    let rules = arguments.rules.as_deref().map(rules).transpose()?;
+    let record = match &arguments.case {
+        Some(path) => Record::of_case(&CaseFile::open(path)?, rules.as_ref())?,
+        None => example(rules.as_ref())?,
+    };
+    let page = page(&record)?;
+    let path = arguments.html.as_path();
+    write(path, &page).map_err(|e| Error::File { path: path.display().to_string(), reason: e.to_string() })?;
+    let (sequences, tokens, steps) = (record.sequences(), record.tokens(), record.steps.len());
+    if arguments.json {
+        print_json(&Document { spec: fwpkm_spec::version(), html: path, bytes: page.len(), sequences, tokens, steps })?;
+    } else {
+        let kilobytes = page.len().div_ceil(1000);
+        print(&format!(
+            "{tokens} tokens, {steps} steps: page of {kilobytes} KB written to {}. Open it in a browser.\n",
+            path.display()
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+/// Writes a new file beside the path, which then takes its place; until then an existing file stays as it was.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // As any new file, not for the owner's eyes only; the umask applies.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.prefix(".fwpkm-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
