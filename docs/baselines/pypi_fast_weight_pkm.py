@@ -19,10 +19,8 @@ import time
 PACKAGE, TESTED = "fast-weight-product-key-memory", "0.2.2"
 HIDDEN = 768  # as in the layer that `fwpkm bench` times
 
-OPTIONS = {
-    "--tokens": 1024, "--sub-keys": 512, "--key-dim": 512, "--value-dim": 512, "--heads": 1,
-    "--top-k": 8, "--chunk": 512, "--lookahead": 1, "--batch": 1, "--threads": 2,
-}  # fmt: skip
+SIZES = {"--sub-keys": 512, "--key-dim": 512, "--value-dim": 512, "--heads": 1, "--top-k": 8}
+OPTIONS = {"--tokens": 1024, **SIZES, "--chunk": 512, "--lookahead": 1, "--batch": 1, "--threads": 2}
 
 try:
     import torch
