@@ -2,8 +2,10 @@
 //!
 //! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, 130 stopped by Ctrl-C.
 
+mod bench;
 mod run;
 mod spec;
+mod trace;
 mod verify;
 
 use std::process::ExitCode;
@@ -23,7 +25,9 @@ pub struct Command {
 enum Job {
     Verify(verify::Arguments),
     Run(run::Arguments),
+    Trace(trace::Arguments),
     Spec(spec::Arguments),
+    Bench(bench::Arguments),
 }
 
 /// How a job ended.
@@ -40,7 +44,9 @@ pub fn main() -> ExitCode {
     let outcome = match Command::parse().job {
         Job::Verify(arguments) => verify::verify(&arguments),
         Job::Run(arguments) => run::run(&arguments),
+        Job::Trace(arguments) => trace::trace(&arguments),
         Job::Spec(arguments) => spec::spec(&arguments),
+        Job::Bench(arguments) => bench::bench(&arguments),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
