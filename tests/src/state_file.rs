@@ -82,7 +82,7 @@ pub fn save<S: Element>(path: &Path, saved: &Saved<S>) -> Result<()> {
 /// Reads a state of element type `S`.
 ///
 /// # Errors   a file that is no state, is of another format, specification or element type, was cut or altered, or
-///            holds what no memory can hold; each by name
+///   holds what no memory can hold; each by name
 pub fn load<S: Element>(path: &Path) -> Result<Saved<S>> {
     let file = TensorFile::open(path)?;
     let (Some(text), Some(checksum)) = (file.metadata().get("state"), file.metadata().get("checksum")) else {

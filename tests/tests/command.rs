@@ -172,7 +172,7 @@ fn verify_refuses_bad_files_by_name_and_judges_the_rest() {
         (folder.path().join("absent.safetensors"), "absent.safetensors"),
     ];
     let whole = std::fs::read(release().join("base.safetensors")).unwrap();
-    let mut bytes = |name: &str, bytes: &[u8]| {
+    let bytes = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         path
