@@ -72,6 +72,16 @@ fn print(text: &str) {
     let _ = anstream::stdout().write_all(text.as_bytes());
 }
 
+/// Refuses to write a result over the file it is made from.
+fn not_the_input(output: &std::path::Path, input: &std::path::Path) -> crate::Result<()> {
+    let same = output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| output == input));
+    if !same {
+        return Ok(());
+    }
+    let reason = format!("{} is the input; the result needs another file", output.display());
+    Err(crate::Error::Usage { reason })
+}
+
 /// Prints one JSON document.
 fn print_json(document: &impl serde::Serialize) -> crate::Result<()> {
     let text = serde_json::to_string_pretty(document)

@@ -329,6 +329,19 @@ fn run_leaves_an_existing_output_alone_when_it_fails() {
 }
 
 #[test]
+fn a_result_is_not_written_over_its_input() {
+    let folder = TempDir::new().unwrap();
+    let case = Edited::new("base").write(&folder, "case");
+    let before = std::fs::read(&case).unwrap();
+    for (job, option) in [("run", "--output"), ("run", "--save"), ("trace", "--html")] {
+        let output = fwpkm(&[job.as_ref(), case.as_os_str(), option.as_ref(), case.as_os_str()]);
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains("is the input; the result needs another file"), "{}", stderr(&output));
+        assert_eq!(std::fs::read(&case).unwrap(), before);
+    }
+}
+
+#[test]
 fn run_without_a_case_or_settings_says_what_is_needed() {
     let folder = TempDir::new().unwrap();
     let edited = Edited::new("base");

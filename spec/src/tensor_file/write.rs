@@ -28,7 +28,7 @@ where
     let placed = placed(path, tensors)?;
     let infos = placed.iter().map(|placed| (placed.name, &placed.info)).collect();
     let header = header_bytes(path, metadata, infos, 0)?;
-    write_beside(path, |out| {
+    replace(path, |out| {
         out.write_all(&header)?;
         placed.iter().try_for_each(|placed| write_elements(out, placed.data))
     })
@@ -125,8 +125,11 @@ pub(super) fn dtype(kind: ElementType) -> Dtype {
     }
 }
 
-/// Fills a new file beside the path and renames it to the path; removes it if anything fails.
-fn write_beside(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+/// Fills a new file beside the path, which then takes the path's place; if anything fails, an existing file stays as it was.
+///
+/// # Errors
+/// What the system refuses, and what `fill` gives.
+pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut out = BufWriter::new(file_beside(path)?);
     fill(&mut out)?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.persist(path).map_err(|error| error.error)?;

@@ -13,7 +13,7 @@ use fwpkm_spec::{Case, CaseFile, ElementType, Tensor, TensorFile};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::{BOLD, DIM, Outcome, print, print_json};
+use super::{BOLD, DIM, Outcome, not_the_input, print, print_json};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
@@ -99,6 +99,9 @@ struct Entry {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
+    for output in arguments.output.iter().chain(&arguments.save) {
+        not_the_input(output, &arguments.case)?;
+    }
     let file = TensorFile::open(&arguments.case)?;
     let document = match element(arguments, &file)? {
         ElementName::F32 => run_as::<f32>(arguments, file)?,

@@ -1,12 +1,12 @@
 //! `fwpkm trace`: a run as a page.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fwpkm_spec::CaseFile;
+use fwpkm_spec::tensor_file::replace;
 use serde::Serialize;
 
-use super::{Outcome, print, print_json};
+use super::{Outcome, not_the_input, print, print_json};
 use crate::error::{Error, Result};
 use crate::page::{Record, example, page};
 use crate::settings_file::rules;
@@ -43,6 +43,9 @@ struct Document<'a> {
 }
 
 pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
+    if let Some(case) = &arguments.case {
+        not_the_input(&arguments.html, case)?;
+    }
     let rules = arguments.rules.as_deref().map(rules).transpose()?;
     let record = match &arguments.case {
         Some(path) => Record::of_case(&CaseFile::open(path)?, rules.as_ref())?,
@@ -50,7 +53,8 @@ pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
     };
     let page = page(&record)?;
     let path = arguments.html.as_path();
-    write(path, &page).map_err(|e| Error::File { path: path.display().to_string(), reason: e.to_string() })?;
+    replace(path, |out| out.write_all(page.as_bytes()))
+        .map_err(|e| Error::File { path: path.display().to_string(), reason: e.to_string() })?;
     let (sequences, tokens, steps) = (record.sequences(), record.tokens(), record.steps.len());
     if arguments.json {
         print_json(&Document { spec: fwpkm_spec::version(), html: path, bytes: page.len(), sequences, tokens, steps })?;
@@ -62,17 +66,4 @@ pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
         ));
     }
     Ok(Outcome::Done)
-}
-
-/// Writes a new file beside the path, which then takes its place; until then an existing file stays as it was.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // As any new file, not for the owner's eyes only; the umask applies.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".fwpkm-").tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
