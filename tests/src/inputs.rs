@@ -196,7 +196,7 @@ impl<'a> Inputs<'a> {
             let start = (sequence * self.tokens + from) * width;
             let piece = self.source.elements(name, start..start + (to - from) * width);
             let piece = piece.map_err(|reason| Error::Tokens { reached: from, reason: Box::new(reason) })?;
-            numbers.append(&mut S::numbers(piece));
+            numbers.append(&mut if name == "mask" { S::numbers(piece) } else { real_numbers(name, piece)? });
         }
         Ok(numbers)
     }
@@ -228,8 +228,20 @@ fn required<S: Element, D: Dimension>(source: &dyn Source, name: &str) -> Result
     let shape = source.shape(name).ok_or_else(|| missing(source, name))?;
     check_dimensions(name, &shape, D::NDIM.unwrap_or_default())?;
     let count = if shape.contains(&0) { 0 } else { shape.iter().product() };
-    let numbers = S::numbers(source.elements(name, 0..count)?);
+    let numbers = real_numbers::<S>(name, source.elements(name, 0..count)?)?;
     Ok(ArrayD::from_shape_vec(shape, numbers)?.into_dimensionality::<D>()?)
+}
+
+/// Integers and truth values are no queries, values or tables; only a mask may be of those types.
+fn real_numbers<S: Element>(name: &str, data: Data) -> Result<Vec<S>> {
+    match data {
+        Data::F32(_) | Data::F64(_) => Ok(S::numbers(data)),
+        other => Err(Error::ElementType {
+            tensor: format!("in.{name}"),
+            expected: "F32 or F64".into(),
+            found: other.element_type().name().into(),
+        }),
+    }
 }
 
 fn check_dimensions(name: &str, shape: &[usize], dimensions: usize) -> Result<()> {

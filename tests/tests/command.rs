@@ -195,6 +195,26 @@ fn verify_refuses_bad_files_by_name_and_judges_the_rest() {
     }
 }
 
+/// Numbers of another kind are refused by name; a mask may be of any, so long as it holds 0 and 1.
+#[test]
+fn tensors_of_the_wrong_element_type_are_refused() {
+    let folder = TempDir::new().unwrap();
+    for tensor in ["in.queries", "in.gates", "in.sub_keys", "in.slot_values"] {
+        let mut edited = Edited::new("mask");
+        let numbers = &mut edited.tensors.get_mut(tensor).unwrap().data;
+        *numbers = Data::I64(vec![1; numbers.len()]);
+        let output = fwpkm(&["verify".as_ref(), edited.write(&folder, "integers").as_os_str()]);
+        assert_eq!(status(&output), 2);
+        let words = format!("{tensor} has element type I64; expected F32 or F64");
+        assert!(stdout(&output).contains(&words), "{}", stdout(&output));
+    }
+    let mut edited = Edited::new("mask");
+    let mask = &mut edited.tensors.get_mut("in.mask").unwrap().data;
+    *mask = Data::Bool(mask.to_f64().into_iter().map(|x| x == 1.0).collect());
+    let output = fwpkm(&["verify".as_ref(), edited.write(&folder, "truth").as_os_str()]);
+    assert_eq!(status(&output), 0, "{}", stdout(&output));
+}
+
 #[test]
 fn verify_reports_case_keys_that_nothing_reads() {
     let folder = TempDir::new().unwrap();
