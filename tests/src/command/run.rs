@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fwpkm_reference::{Rules, Settings};
 use fwpkm_spec::{Case, CaseFile, ElementType, Tensor, TensorFile};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use super::{BOLD, DIM, Outcome, not_the_input, print, print_json};
@@ -325,8 +325,11 @@ fn progress(tokens: usize) -> ProgressBar {
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(tokens as u64), target);
-    let template = "{bar:40} {pos}/{len} tokens  {per_sec}  {eta} left";
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let template = "{bar:24} {pos}/{len} tokens  {rate}  {eta} left";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{:.0} tokens/s", state.per_sec());
+    }))
 }
 
 /// The version of the specification, the settings and the rules, so that the results can be made again.
