@@ -163,6 +163,11 @@ impl<S: Scalar> Memory<S> {
         self.fits(tokens)?;
         self.still_running()?;
         let mut fed = Fed::new(self, tokens);
+        if self.settings.writes && self.until_border() == 0 && !tokens.is_empty() {
+            // A chunk whose step failed, with other tables since: its step comes first.
+            let (due, keep) = self.closing();
+            fed.steps.push(self.halting(|memory| memory.step(due, keep, None, trace.as_deref_mut()))?);
+        }
         let mut from = 0;
         while from < tokens.len() {
             let to = tokens.len().min(from.saturating_add(self.until_border()));
@@ -214,16 +219,21 @@ impl<S: Scalar> Memory<S> {
 
     fn flush_with(&mut self, trace: Option<&mut Trace<S>>) -> Result<Option<StepReport<S>>> {
         self.still_running()?;
-        let (queued, lookahead) = (self.queue.len(), self.settings.lookahead);
-        let (tokens, keep) = match self.settings.border {
-            Border::Drop => (queued, 0),
-            Border::Carry if self.rules.stream_count == StreamCount::Call => (0, lookahead),
-            Border::Carry => (queued.saturating_sub(lookahead), lookahead),
-        };
-        if tokens == 0 {
+        let (tokens, keep) = self.closing();
+        let never = self.settings.border == Border::Carry && self.rules.stream_count == StreamCount::Call;
+        if tokens == 0 || never {
             return Ok(None);
         }
         self.halting(|memory| memory.step(tokens, keep, None, trace)).map(Some)
+    }
+
+    /// Queued tokens that a step of all there is would take, and how many would stay
+    fn closing(&self) -> (usize, usize) {
+        let (queued, lookahead) = (self.queue.len(), self.settings.lookahead);
+        match self.settings.border {
+            Border::Drop => (queued, 0),
+            Border::Carry => (queued.saturating_sub(lookahead), lookahead),
+        }
     }
 
     /// Tokens until a slice of a call must end; a call of that many is one slice    [STR-2, STR-3, STR-5]

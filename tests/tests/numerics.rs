@@ -262,6 +262,21 @@ fn num_7_what_came_before_the_failing_chunk_is_done() {
     }
 }
 
+// A step fails on the table's 1e200, not on the tokens. With new tables the same chunk is stepped first, then the next token
+// reads its mean.
+#[test]
+fn num_7_after_new_tables_the_failed_chunk_is_stepped() {
+    let settings = grid(2, 2, 0);
+    let mut broken = grid_tables(&settings);
+    broken.slot_values[[0, 0]] = 1e200;
+    let mut memory = Memory::new(settings.clone(), Rules::paper(), broken).unwrap();
+    let text = hits(&settings, &[&[(0, 2.0), (0, 4.0), (0, 9.0)]]);
+    assert!(matches!(memory.feed(&text.part(0, 2).tokens()), Err(Error::Diverged { chunk: 0, .. })));
+    memory.reset_tables(grid_tables(&settings)).unwrap();
+    let fed = memory.feed(&text.part(2, 3).tokens()).unwrap();
+    assert_eq!((fed.steps.len(), fed.reads[[0, 0, 0]], memory.queued()), (1, 3.0, 1));
+}
+
 // Numbers that underflow are no error: a distance of 1e-170 has the square 0.
 #[test]
 fn num_7_underflow_is_no_error() {

@@ -4,7 +4,7 @@ mod common;
 
 use approx::assert_abs_diff_eq;
 use common::cases::cases;
-use common::{ROUNDING, projection, small, tables};
+use common::{ROUNDING, projection, refused, small, tables};
 use fwpkm_reference::projection::{NormedLinear, Projected, Projection, gates, l2, linear, project, rms_norm, z_score};
 use fwpkm_reference::rules::ZScore;
 use fwpkm_reference::settings::Norm;
@@ -38,6 +38,13 @@ fn prj_1_of_one_feature_and_of_w_minus_one() {
     let normed = rms_norm(arr1(&[-6.0]).view(), arr1(&[0.5]).view(), 13.0);
     assert_abs_diff_eq!(normed, arr1(&[-9.0 / 7.0]), epsilon = ROUNDING);
     assert_eq!(rms_norm(arr1(&[3.0, 4.0]).view(), arr1(&[-1.0, 0.0]).view(), 1.0)[0], 0.0);
+}
+
+#[test]
+fn prj_1_rms_epsilon_must_be_a_number_and_not_negative() {
+    for rms_epsilon in [-1e-5, f64::NAN, f64::INFINITY] {
+        assert_eq!(refused(Settings { rms_epsilon, ..small() }), "rms_epsilon");
+    }
 }
 
 #[test]

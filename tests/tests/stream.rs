@@ -8,7 +8,7 @@ use common::{Text, grid, grid_memory, grid_tables, hits, losses, refused, slots,
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Error, Memory, Rules, Settings, Tokens};
-use ndarray::{Array2, Array3, array};
+use ndarray::{Array2, Array3, arr2, array};
 
 /// [`grid`] with border carry.
 fn carry(chunk: usize, lookahead: usize) -> Settings {
@@ -203,6 +203,22 @@ fn str_3_steps_at_chunk_plus_lookahead_tokens() {
     }
 }
 
+// C = 2, L = 1, five tokens that read slots 0, 1, 2, 3, 0, with other gates: token 2 stays queued at the first step, and keeps
+// its gate of ¼. Then with its pair masked.
+#[test]
+fn str_3_queued_tokens_keep_their_gate_and_mask() {
+    let settings = carry(2, 1);
+    let mut text = hits(&settings, &[&[(0, 8.0), (1, 8.0), (2, 8.0), (3, 8.0), (0, 8.0)]]);
+    text.gates = Some(arr2(&[[1.0, 0.5, 0.25, 1.0, 0.5]]));
+    let mut memory = grid_memory(&settings, Rules::paper());
+    memory.feed(&text.tokens()).unwrap();
+    assert_eq!(slots(&memory), [8.0, 4.0, 2.0, 8.0]);
+    text.mask = Some(arr2(&[[true, true, false, true, true]]));
+    let mut memory = grid_memory(&settings, Rules::paper());
+    memory.feed(&text.tokens()).unwrap();
+    assert_eq!(slots(&memory), [8.0, 4.0, 0.0, 8.0]);
+}
+
 // L > C: C = 1, L = 2, values 1 … 5; each step has one pair with the target two later, N = 1: slot 0 becomes 3, 4, 5.
 #[test]
 fn str_3_lookahead_may_exceed_the_chunk() {
@@ -293,18 +309,18 @@ fn str_5_counts_the_slice_and_divides_by_one_where_it_has_no_read() {
 fn str_5_with_a_mask_counts_the_pairs_of_the_queue() {
     let mut memory = grid_memory(&carry(2, 1), Rules::release());
     let mut text = on_slot_0(&[1.0, 2.0, 3.0]);
-    text.mask = Some(ndarray::arr2(&[[true, false, true]]));
+    text.mask = Some(arr2(&[[true, false, true]]));
     memory.feed(&text.tokens()).unwrap();
     approx::assert_abs_diff_eq!(slots(&memory)[0], 1.0 / 3.0, epsilon = common::ROUNDING);
 }
 
+// C = 4, L = 1, three tokens: two queued queries have a target, which a flush under stream_count = chunk would take.
 #[test]
 fn str_5_flush_does_nothing() {
-    let mut memory = grid_memory(&carry(2, 1), Rules::release());
-    memory.feed(&on_slot_0(&[1.0, 2.0, 3.0, 4.0]).tokens()).unwrap();
-    let before = (memory.tables().clone(), memory.queued(), memory.steps());
+    let mut memory = grid_memory(&carry(4, 1), Rules::release());
+    memory.feed(&on_slot_0(&[1.0, 2.0, 3.0]).tokens()).unwrap();
     assert!(memory.flush().unwrap().is_none());
-    assert_eq!((memory.tables().clone(), memory.queued(), memory.steps()), before);
+    assert_eq!((slots(&memory), memory.queued(), memory.steps()), (vec![0.0; 4], 3, 0));
 }
 
 // Two tokens on slot 0 with values 2 and 4, L = 0, C above T: the first reading's losses are 4 and 16, and it writes their mean

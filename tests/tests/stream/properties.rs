@@ -107,6 +107,26 @@ proptest! {
         prop_assert_eq!(by(Border::Drop), by(Border::Carry));
     }
 
+    // Under carry with lookahead, the steps are those of drop without, on the text whose values are shifted by L and which ends at
+    // the last query with a target. A flush before position p is one before p - L.
+    #[test]
+    fn prop_str_3_carry_is_drop_on_the_shifted_values(case in stream_case(), (cut, flush) in cuts()) {
+        let (lookahead, tokens) = (case.settings.lookahead, case.tokens);
+        let by = |border, lookahead| {
+            let settings = Settings { border, lookahead, ..case.settings.clone() };
+            Case { settings, ..case.clone() }.memory()
+        };
+        let (text, flush) = (case.text(), within(&flush, &case));
+        let flush: Vec<usize> = flush.into_iter().chain([tokens]).collect();
+        let found = run(&mut by(Border::Carry, lookahead), &text, &within(&cut, &case), &flush).unwrap();
+        let queries = tokens.saturating_sub(lookahead);
+        let mut shifted = text.part(0, queries);
+        shifted.values.assign(&text.values.slice(ndarray::s![.., tokens - queries.., ..]));
+        let earlier: Vec<usize> = flush.iter().map(|p| p.saturating_sub(lookahead)).collect();
+        let expected = run(&mut by(Border::Drop, 0), &shifted, &[], &earlier).unwrap();
+        prop_assert_eq!((found.steps, found.tables), (expected.steps, expected.tables));
+    }
+
     // The release's one stable cut: calls of C + L, C, C, … give the bits of a single call.
     #[test]
     fn prop_str_5_calls_at_the_slices_equal_one_call(case in stream_case()) {
