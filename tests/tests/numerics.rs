@@ -48,14 +48,14 @@ fn num_1_reads_are_summed_by_head_then_place() {
     assert_eq!((order([[0], [1], [2]]), order([[0], [2], [1]])), (0.0, 1.0));
 }
 
-// A chunk's writes to a slot: by token, then sequence. Targets in that order are -1e16, -1, 1e16, 0: the 1 is lost. By
-// sequence, then token, they would be -1e16, 1e16, -1, 0.
+// A chunk's writes to a slot: by token, then sequence. Its targets in that order are 1e16, 1, -1e16 and 1, of which the first 1 is
+// lost: 1/4. By sequence, then token, neither would be; backwards, both.
 #[test]
 fn num_1_writes_are_summed_by_token_then_sequence() {
     let settings = grid(2, 2, 0);
-    let text = hits(&settings, &[&[(0, 1e16), (0, -1e16)], &[(0, 1.0), (0, 0.0)]]);
+    let text = hits(&settings, &[&[(0, 1e16), (0, -1e16)], &[(0, 1.0), (0, 1.0)]]);
     let after = common::stepped(&settings, &Rules::paper(), &grid_tables(&settings), &text).tables;
-    assert_eq!(after.slot_values[[0, 0]], 0.0);
+    assert_eq!(after.slot_values[[0, 0]], 0.25);
 }
 
 // A strided view sums as its copy does.
