@@ -45,7 +45,7 @@ pub mod stats;
 pub mod stream;
 pub mod tables;
 
-pub use batch::{Fed, Memory, State, StepReport, Tokens, Trace};
+pub use batch::{Fed, Memory, State, StepReport, Tokens, Trace, TracedStep};
 pub use chunk::Stages;
 pub use error::{Error, Result};
 pub use layer::{Layer, LayerFed};

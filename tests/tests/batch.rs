@@ -215,7 +215,7 @@ proptest! {
             let (mut memory, mut trace) = (case.memory(), Trace::default());
             let fed = memory.feed_traced(&text.tokens(), &mut trace).unwrap();
             memory.flush_traced(&mut trace).unwrap();
-            let readings = trace.readings.iter().map(|reading| &reading.1).chain(trace.steps.iter().map(|step| &step.1));
+            let readings = trace.readings.iter().map(|reading| &reading.1).chain(trace.steps.iter().map(|step| &step.reading));
             (fed, memory.tables().clone(), readings.map(margin).fold(f64::INFINITY, f64::min))
         };
         let (fed, after, gap) = traced(&text);

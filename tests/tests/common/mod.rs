@@ -7,7 +7,9 @@ pub(crate) mod objectives;
 use fwpkm_reference::chunk::{Chunk, Reading, Step};
 use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::settings::Activation;
-use fwpkm_reference::{Error, Memory, Result, Rules, Scalar, Settings, Stages, StepReport, Tables, Tokens, Trace};
+use fwpkm_reference::{
+    Error, Memory, Result, Rules, Scalar, Settings, Stages, StepReport, Tables, Tokens, Trace, TracedStep,
+};
 use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayBase, ArrayRef, Axis, Data, Dimension, concatenate, s};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand::{SeedableRng, rngs::StdRng};
@@ -274,7 +276,7 @@ pub(crate) fn stepped(settings: &Settings, rules: &Rules, tables: &Tables<f64>, 
     let mut trace = Trace::default();
     assert!(memory.feed(&text.tokens()).unwrap().steps.is_empty());
     let report = memory.flush_traced(&mut trace).unwrap().unwrap();
-    let (chunk, reading, step) = trace.steps.pop().unwrap();
+    let TracedStep { chunk, reading, step, .. } = trace.steps.pop().unwrap();
     Stepped { chunk, reading, step, report, tables: memory.tables().clone() }
 }
 
