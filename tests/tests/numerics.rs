@@ -3,7 +3,8 @@
 mod common;
 
 use common::cases::{cases, stream_case};
-use common::{bits, grid, grid_tables, hits, narrowed, reading, run, small, table_bits, tables, text};
+use common::outcome::run;
+use common::{bits, grid, grid_tables, hits, narrowed, reading, small, table_bits, tables, text};
 use fwpkm_reference::read::read;
 use fwpkm_reference::scalar::{sum, sum_over};
 use fwpkm_reference::score::dot_product;
