@@ -16,6 +16,7 @@
 //! | [`memorizing`] | NUM-5 | pair losses, value gradient, both steps |
 //! | [`addressing`] | NUM-5 | marginal, entropy, sub-key gradient |
 //! | [`margins`] | NUM-6 | pair scores; what a selection must meet |
+//! | [`running`] | NUM-10 | any stage, by computing with bounds |
 
 use ndarray::{ArrayView, Dimension};
 
@@ -26,6 +27,7 @@ pub mod addressing;
 pub mod margins;
 pub mod memorizing;
 pub mod reading;
+pub mod running;
 
 pub use addressing::{
     HalfRow, SubKeyTerm, addressing_loss_bound, entropy_bound, half_row, half_score_gradient_bounds, marginal_bounds,
@@ -37,6 +39,7 @@ pub use reading::{
     dot_product_bound, exponent_bounds, inverse_distance_bound, read_bound, relative_weight_bounds, relu_bound,
     silu_bound, softmax_bounds,
 };
+pub use running::Bounded;
 
 /// What the bounds need to know of an element type: u and ω.                                [NUM-1]
 #[derive(Clone, Copy, Debug, PartialEq)]
