@@ -3,16 +3,23 @@
 
 pub mod bench;
 pub mod command;
+pub mod deviation;
 pub mod element;
 pub mod error;
 pub mod example;
+pub mod implementation;
 pub mod inputs;
+pub mod numbers;
+pub mod outputs;
 pub mod page;
+pub mod problem;
 pub mod run;
+pub mod selection;
 pub mod settings_file;
 pub mod state_file;
 pub mod store;
 pub mod trace;
 pub mod verify;
+pub mod walk;
 
 pub use error::{Error, Result};

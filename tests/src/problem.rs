@@ -107,10 +107,8 @@ impl Problem {
             }),
             Text::Layer { hidden, mask } => Text::Layer { hidden: hidden.mapv(change), mask: mask.clone() },
         };
-        let tables = Tables {
-            sub_keys: self.tables.sub_keys.mapv(change),
-            slot_values: self.tables.slot_values.mapv(change),
-        };
+        let tables =
+            Tables { sub_keys: self.tables.sub_keys.mapv(change), slot_values: self.tables.slot_values.mapv(change) };
         let map = |map: &NormedLinear<f64>| NormedLinear {
             norm: map.norm.mapv(change),
             weight: map.weight.mapv(change),

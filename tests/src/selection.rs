@@ -1,0 +1,81 @@
+//! Choices of slots that a walk follows instead of its own.                                    NUM-6
+
+use std::ops::Range;
+
+use fwpkm_reference::Scalar;
+use fwpkm_reference::select::Selected;
+use ndarray::{Array2, Array4, s};
+
+/// The slots an implementation chose, and where known the sub-keys of each half.
+#[derive(Clone, Debug)]
+pub struct Choices {
+    /// [T, B, H, k]
+    pub slots: Array4<i64>,
+    /// [T, B·H, 2, k], from the first reading of each token
+    pub half_indices: Option<Array4<i64>>,
+}
+
+impl Choices {
+    /// Puts these choices in the place of a reading's own, wherever they name k different slots of the table.
+    ///
+    /// Returns for every row and head how much worse its worst adopted pair is than the k-th best; 0 where they agree.
+    ///
+    /// # Shapes   scores: [rows, heads, 2, n]; rows are (token, sequence) of the tokens in `range`; result: [rows, heads]
+    pub fn adopt<S: Scalar>(&self, range: Range<usize>, scores: &Array4<S>, selected: &mut Selected<S>) -> Array2<f64> {
+        let (rows, heads, _, n) = scores.dim();
+        let sequences = self.slots.dim().1;
+        let mut gaps = Array2::zeros((rows, heads));
+        for row in 0..rows {
+            let (token, sequence) = (range.start + row / sequences, row % sequences);
+            for head in 0..heads {
+                let chosen = self.slots.slice(s![token, sequence, head, ..]).to_vec();
+                let own: Vec<i64> = selected.slots.slice(s![row, head, ..]).iter().map(|&slot| slot as i64).collect();
+                if chosen != own && names_slots(&chosen, n) {
+                    gaps[[row, head]] = adopt_one(&chosen, scores, selected, (row, head));
+                }
+            }
+        }
+        gaps
+    }
+}
+
+/// Whether these are different slots of an n² table
+fn names_slots(chosen: &[i64], n: usize) -> bool {
+    let different = chosen.iter().enumerate().all(|(place, slot)| !chosen[..place].contains(slot));
+    different && chosen.iter().all(|&slot| usize::try_from(slot).is_ok_and(|slot| slot < n * n))
+}
+
+fn adopt_one<S: Scalar>(
+    chosen: &[i64],
+    scores: &Array4<S>,
+    selected: &mut Selected<S>,
+    (row, head): (usize, usize),
+) -> f64 {
+    let n = scores.dim().3;
+    let pairs: Vec<[usize; 2]> = chosen.iter().map(|&slot| [slot as usize / n, slot as usize % n]).collect();
+    for half in 0..2 {
+        let wanted: Vec<usize> = pairs.iter().map(|pair| pair[half]).collect();
+        let kept: Vec<usize> = selected.half_indices.slice(s![row, head, half, ..]).to_vec();
+        for &sub_key in wanted.iter().filter(|sub_key| !kept.contains(sub_key)) {
+            let list = selected.half_indices.slice(s![row, head, half, ..]);
+            let Some(place) = list.iter().rposition(|other| !wanted.contains(other)) else { continue };
+            selected.half_indices[[row, head, half, place]] = sub_key;
+            selected.half_scores[[row, head, half, place]] = scores[[row, head, half, sub_key]];
+        }
+    }
+    let last = selected.pair_scores.dim().2 - 1;
+    let kth = selected.pair_scores[[row, head, last]].to_f64();
+    let mut worst = kth;
+    for (place, pair) in pairs.iter().enumerate() {
+        let sum = scores[[row, head, 0, pair[0]]] + scores[[row, head, 1, pair[1]]];
+        worst = worst.min(sum.to_f64());
+        selected.pair_scores[[row, head, place]] = sum;
+        selected.slots[[row, head, place]] = chosen[place] as usize;
+        for half in 0..2 {
+            let list = selected.half_indices.slice(s![row, head, half, ..]);
+            let rank = list.iter().position(|&sub_key| sub_key == pair[half]);
+            selected.ranks[[row, head, place, half]] = rank.unwrap_or(0);
+        }
+    }
+    kth - worst
+}
