@@ -69,12 +69,13 @@ impl<S: Scalar> Sparse<S> {
         self.lists.len() / 2
     }
 
-    fn of(&self, token: usize, head: usize, half: usize) -> &[(usize, S)] {
+    /// The numbers of one half of a row, with their sub-keys.
+    pub fn of(&self, token: usize, head: usize, half: usize) -> &[(usize, S)] {
         &self.lists[(token * self.heads + head) * 2 + half]
     }
 
-    /// Appends the memorization gradient of the chosen half scores
-    fn add_chosen(&mut self, reading: &Reading<S>, gradient: &Array4<S>) {
+    /// Appends the memorization gradient of the chosen half scores.
+    pub fn add_chosen(&mut self, reading: &Reading<S>, gradient: &Array4<S>) {
         let indices = reading.selected.half_indices.rows();
         for ((list, indices), gradient) in self.lists.iter_mut().zip(indices).zip(gradient.rows()) {
             list.extend(indices.iter().copied().zip(gradient.iter().copied()));

@@ -31,7 +31,7 @@ pub use stream::TensorWriter;
 pub use write::{replace, write};
 
 /// The element types that are read.
-const READ_TYPES: &str = "F32, F64, I32, I64, U8 or BOOL";
+const READ_TYPES: &str = "F32, F64, BF16, F16, I32, I64, U8 or BOOL";
 
 /// A tensor.
 #[derive(Debug, Clone, PartialEq)]

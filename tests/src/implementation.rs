@@ -6,6 +6,7 @@ use fwpkm_reference::{Rules, Scalar};
 use crate::deviation::Deviation;
 use crate::element::Element;
 use crate::error::Result;
+use crate::judge::Distance;
 use crate::numbers::Numbers;
 use crate::problem::Problem;
 use crate::run::{Outputs, Plan};
@@ -18,6 +19,8 @@ pub struct Implementation {
     pub deviations: Vec<&'static Deviation>,
     /// Rules it follows whatever a case says.
     pub rules: Option<Rules>,
+    /// How it takes distances.
+    pub distance: Distance,
 }
 
 impl Implementation {
@@ -28,7 +31,7 @@ impl Implementation {
 
     /// With one deviation.
     pub fn deviating(deviation: &'static Deviation) -> Self {
-        Self { deviations: vec![deviation], rules: None }
+        Self { deviations: vec![deviation], ..Self::default() }
     }
 
     /// What it makes of a case's plan.
@@ -45,7 +48,12 @@ impl Implementation {
 
     /// Its stages.
     pub fn stages<S: Scalar>(&self, numbers: Numbers) -> Stages<S> {
-        let mut stages = Stages { keep: numbers.keep(), ..Stages::specification() };
+        self.stages_with(numbers, self.distance)
+    }
+
+    /// The same with distances taken so, where no deviation says otherwise.
+    pub fn stages_with<S: Scalar>(&self, numbers: Numbers, distance: Distance) -> Stages<S> {
+        let mut stages = distance.stages(Stages { keep: numbers.keep(), ..Stages::specification() });
         for deviation in &self.deviations {
             deviation.change.stages(&mut stages);
         }

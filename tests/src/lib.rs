@@ -9,6 +9,7 @@ pub mod error;
 pub mod example;
 pub mod implementation;
 pub mod inputs;
+pub mod judge;
 pub mod numbers;
 pub mod outputs;
 pub mod page;

@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use fwpkm_reference::Scalar;
 use fwpkm_reference::select::Selected;
-use ndarray::{Array2, Array4, s};
+use ndarray::{Array2, Array4, Array5, s};
 
-/// The slots an implementation chose, and where known the sub-keys of each half.
+/// The slots an implementation chose.
 #[derive(Clone, Debug)]
 pub struct Choices {
     /// [T, B, H, k]
     pub slots: Array4<i64>,
-    /// [T, B·H, 2, k], from the first reading of each token
-    pub half_indices: Option<Array4<i64>>,
+    /// The sub-keys of each half, where they are known: [T, B, H, 2, k].
+    pub half_indices: Option<Array5<i64>>,
 }
 
 impl Choices {
@@ -28,6 +28,12 @@ impl Choices {
         for row in 0..rows {
             let (token, sequence) = (range.start + row / sequences, row % sequences);
             for head in 0..heads {
+                if let Some(half_indices) = &self.half_indices {
+                    for half in 0..2 {
+                        let chosen = half_indices.slice(s![token, sequence, head, half, ..]).to_vec();
+                        adopt_half(&chosen, scores, selected, (row, head, half));
+                    }
+                }
                 let chosen = self.slots.slice(s![token, sequence, head, ..]).to_vec();
                 let own: Vec<i64> = selected.slots.slice(s![row, head, ..]).iter().map(|&slot| slot as i64).collect();
                 if chosen != own && names_slots(&chosen, n) {
@@ -43,6 +49,30 @@ impl Choices {
 fn names_slots(chosen: &[i64], n: usize) -> bool {
     let different = chosen.iter().enumerate().all(|(place, slot)| !chosen[..place].contains(slot));
     different && chosen.iter().all(|&slot| usize::try_from(slot).is_ok_and(|slot| slot < n * n))
+}
+
+/// Puts these sub-keys in the place of a half's own, if they are k different ones.
+fn adopt_half<S: Scalar>(
+    chosen: &[i64],
+    scores: &Array4<S>,
+    selected: &mut Selected<S>,
+    (row, head, half): (usize, usize, usize),
+) {
+    let n = scores.dim().3 as i64;
+    let different = chosen.iter().enumerate().all(|(place, i)| !chosen[..place].contains(i));
+    if !different || chosen.iter().any(|i| !(0..n).contains(i)) {
+        return;
+    }
+    let own = selected.half_indices.slice(s![row, head, half, ..]).to_vec();
+    for (rank, &sub_key) in chosen.iter().enumerate() {
+        selected.half_indices[[row, head, half, rank]] = sub_key as usize;
+        selected.half_scores[[row, head, half, rank]] = scores[[row, head, half, sub_key as usize]];
+    }
+    // Pairs are named by rank; a sub-key that is not among these any more is found again with its slot.
+    for place in 0..selected.ranks.dim().2 {
+        let rank = &mut selected.ranks[[row, head, place, half]];
+        *rank = chosen.iter().position(|&i| i == own[*rank] as i64).unwrap_or(*rank);
+    }
 }
 
 fn adopt_one<S: Scalar>(

@@ -209,6 +209,11 @@ impl<S: Scalar> Walk<'_, S> {
         }
     }
 
+    /// The same walk with choices of its own: those to be followed are of first readings.
+    fn own_choices(&self) -> Self {
+        Self { choices: None, ..self.clone() }
+    }
+
     fn read(&self, walked: &Walked<S>, range: Range<usize>) -> Result<(Reading<S>, Array2<f64>)> {
         self.read_with(&walked.tables, &walked.tokens, range)
     }
@@ -237,10 +242,12 @@ impl<S: Scalar> Walk<'_, S> {
 
     fn step(&self, walked: &mut Walked<S>, due: &Due, late: &mut Option<chunk::Step<S>>) -> Result<()> {
         let chunk = chunk_of(&walked.tokens, due, self.plan.settings.lookahead);
-        let reading = if self.order == Order::FirstReading {
+        let drop = self.plan.settings.border == Border::Drop && self.order == Order::Specification;
+        let reading = if drop || self.order == Order::FirstReading {
+            // Under drop these are the readings with the very tables of the moment.
             gathered(&walked.trace.readings, due.queries.clone(), chunk.sequences())?
         } else {
-            self.read(walked, due.queries.clone())?.0
+            self.own_choices().read_with(&walked.tables, &walked.tokens, due.queries.clone())?.0
         };
         let counted = gathered(&walked.trace.readings, due.counted.clone(), chunk.sequences());
         let counted = if due.counted == due.queries { reading.clone() } else { counted? };
@@ -253,7 +260,7 @@ impl<S: Scalar> Walk<'_, S> {
                 true => between.slot_values.assign(&walked.tables.slot_values),
                 false => between.sub_keys.assign(&walked.tables.sub_keys),
             }
-            let reading = self.read_with(&between, &walked.tokens, due.queries.clone())?.0;
+            let reading = self.own_choices().read_with(&between, &walked.tokens, due.queries.clone())?.0;
             let second = self.computed(&between, &chunk, &reading, &reading, due)?;
             match sub_keys {
                 true => (step.memorized, step.slot_values) = (second.memorized, second.slot_values),

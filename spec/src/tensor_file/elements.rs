@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use half::{bf16, f16};
+
 use super::write::write_elements;
 
 /// The elements of a tensor, in row-major order.
@@ -11,6 +13,10 @@ pub enum Data {
     F32(Vec<f32>),
     /// IEEE numbers of 64 bits.
     F64(Vec<f64>),
+    /// Numbers of 16 bits with the exponent of F32.
+    Bf16(Vec<bf16>),
+    /// IEEE numbers of 16 bits.
+    F16(Vec<f16>),
     /// Integers of 32 bits.
     I32(Vec<i32>),
     /// Integers of 64 bits.
@@ -28,6 +34,10 @@ pub enum ElementType {
     F32,
     /// IEEE numbers of 64 bits.
     F64,
+    /// Numbers of 16 bits with the exponent of F32.
+    Bf16,
+    /// IEEE numbers of 16 bits.
+    F16,
     /// Integers of 32 bits.
     I32,
     /// Integers of 64 bits.
@@ -44,6 +54,7 @@ impl ElementType {
         match self {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
+            Self::Bf16 | Self::F16 => 2,
             Self::U8 | Self::Bool => 1,
         }
     }
@@ -53,6 +64,8 @@ impl ElementType {
         match self {
             Self::F32 => "F32",
             Self::F64 => "F64",
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
             Self::I32 => "I32",
             Self::I64 => "I64",
             Self::U8 => "U8",
@@ -61,7 +74,8 @@ impl ElementType {
     }
 
     pub(super) fn of_name(name: &str) -> Option<Self> {
-        [Self::F32, Self::F64, Self::I32, Self::I64, Self::U8, Self::Bool].into_iter().find(|kind| kind.name() == name)
+        let all = [Self::F32, Self::F64, Self::Bf16, Self::F16, Self::I32, Self::I64, Self::U8, Self::Bool];
+        all.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -71,6 +85,8 @@ impl Data {
         match self {
             Self::F32(_) => ElementType::F32,
             Self::F64(_) => ElementType::F64,
+            Self::Bf16(_) => ElementType::Bf16,
+            Self::F16(_) => ElementType::F16,
             Self::I32(_) => ElementType::I32,
             Self::I64(_) => ElementType::I64,
             Self::U8(_) => ElementType::U8,
@@ -83,6 +99,8 @@ impl Data {
         match self {
             Self::F32(numbers) => numbers.len(),
             Self::F64(numbers) => numbers.len(),
+            Self::Bf16(numbers) => numbers.len(),
+            Self::F16(numbers) => numbers.len(),
             Self::I32(numbers) => numbers.len(),
             Self::I64(numbers) => numbers.len(),
             Self::U8(numbers) => numbers.len(),
@@ -100,6 +118,8 @@ impl Data {
         match kind {
             ElementType::F32 => Self::F32(vec![0.0; count]),
             ElementType::F64 => Self::F64(vec![0.0; count]),
+            ElementType::Bf16 => Self::Bf16(vec![bf16::ZERO; count]),
+            ElementType::F16 => Self::F16(vec![f16::ZERO; count]),
             ElementType::I32 => Self::I32(vec![0; count]),
             ElementType::I64 => Self::I64(vec![0; count]),
             ElementType::U8 => Self::U8(vec![0; count]),
@@ -112,6 +132,8 @@ impl Data {
         match self {
             Self::F32(numbers) => Self::F32(numbers.get(range).unwrap_or_default().to_vec()),
             Self::F64(numbers) => Self::F64(numbers.get(range).unwrap_or_default().to_vec()),
+            Self::Bf16(numbers) => Self::Bf16(numbers.get(range).unwrap_or_default().to_vec()),
+            Self::F16(numbers) => Self::F16(numbers.get(range).unwrap_or_default().to_vec()),
             Self::I32(numbers) => Self::I32(numbers.get(range).unwrap_or_default().to_vec()),
             Self::I64(numbers) => Self::I64(numbers.get(range).unwrap_or_default().to_vec()),
             Self::U8(numbers) => Self::U8(numbers.get(range).unwrap_or_default().to_vec()),
@@ -129,6 +151,8 @@ impl Data {
         match (self, other) {
             (Self::F32(to), Self::F32(from)) => copy(to, first, from),
             (Self::F64(to), Self::F64(from)) => copy(to, first, from),
+            (Self::Bf16(to), Self::Bf16(from)) => copy(to, first, from),
+            (Self::F16(to), Self::F16(from)) => copy(to, first, from),
             (Self::I32(to), Self::I32(from)) => copy(to, first, from),
             (Self::I64(to), Self::I64(from)) => copy(to, first, from),
             (Self::U8(to), Self::U8(from)) => copy(to, first, from),
@@ -150,6 +174,8 @@ impl Data {
         match self {
             Self::F32(numbers) => numbers.iter().copied().map(f64::from).collect(),
             Self::F64(numbers) => numbers.clone(),
+            Self::Bf16(numbers) => numbers.iter().map(|number| number.to_f64()).collect(),
+            Self::F16(numbers) => numbers.iter().map(|number| number.to_f64()).collect(),
             Self::I32(numbers) => numbers.iter().copied().map(f64::from).collect(),
             Self::I64(numbers) => numbers.iter().map(|&number| number as f64).collect(),
             Self::U8(numbers) => numbers.iter().copied().map(f64::from).collect(),
@@ -160,7 +186,7 @@ impl Data {
     /// The elements as i64; none for floating-point elements. Truth values are 0 and 1.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         match self {
-            Self::F32(_) | Self::F64(_) => None,
+            Self::F32(_) | Self::F64(_) | Self::Bf16(_) | Self::F16(_) => None,
             Self::I32(numbers) => Some(numbers.iter().copied().map(i64::from).collect()),
             Self::I64(numbers) => Some(numbers.clone()),
             Self::U8(numbers) => Some(numbers.iter().copied().map(i64::from).collect()),
