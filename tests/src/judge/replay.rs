@@ -51,7 +51,12 @@ pub(crate) struct Replayed<'a> {
 
 impl Replayed<'_> {
     /// Checks every recorded tensor, of tokens only those after the first step; and how many steps choose certainly.
-    pub(crate) fn checks(&self, declared: Declaration, recorded: &Recorded, first: &FirstStep) -> Result<Vec<Check>> {
+    pub(crate) fn checks(
+        &self,
+        declared: Declaration,
+        recorded: &Recorded,
+        first: &FirstStep,
+    ) -> Result<(Vec<Check>, usize)> {
         let stagewise = self.walked.is_some() && self.oracle.order() == Order::Specification;
         let injected = match declared.numbers {
             Numbers::F64 => self.injected::<f64>(declared)?,
