@@ -6,6 +6,7 @@ mod bench;
 mod run;
 mod spec;
 mod trace;
+mod vectors;
 mod verify;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ enum Job {
     Trace(trace::Arguments),
     Spec(spec::Arguments),
     Bench(bench::Arguments),
+    Vectors(vectors::Arguments),
 }
 
 /// How a job ended.
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Job::Trace(arguments) => trace::trace(&arguments),
         Job::Spec(arguments) => spec::spec(&arguments),
         Job::Bench(arguments) => bench::bench(&arguments),
+        Job::Vectors(arguments) => vectors::vectors(&arguments),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -20,6 +20,7 @@ pub mod settings_file;
 pub mod state_file;
 pub mod store;
 pub mod trace;
+pub mod vectors;
 pub mod verify;
 pub mod walk;
 
