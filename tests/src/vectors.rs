@@ -11,6 +11,7 @@
 //! | [`regenerate`], [`export`] | the files of a folder against the catalogue; inputs for a port |
 
 pub mod catalogue;
+pub mod collection;
 pub mod compose;
 mod course;
 pub mod draw;

@@ -64,3 +64,39 @@ fn the_specification_conforms() {
             .join("\n")
     );
 }
+
+/// Nor on the certified vectors, in any numbers and with either form of the distance.
+#[test]
+fn the_specification_conforms_on_the_certified_vectors() {
+    let folder = std::env::var("VECTORS").unwrap_or(fwpkm::vectors::collection::FOLDER.into());
+    let mut wrong = Vec::new();
+    for vector in fwpkm::vectors::collection::vectors(Path::new(&folder)).unwrap() {
+        let problem = vector.problem;
+        for distance in [Distance::Direct, Distance::Expanded] {
+            for numbers in Numbers::ALL {
+                let subject = Implementation { distance, ..Implementation::specification() };
+                let outputs = subject.run(&problem, numbers).unwrap();
+                let declared = Declaration { numbers, distance };
+                let judgement = judge(&problem, &Implementation::specification(), declared, &outputs).unwrap();
+                for check in &judgement.checks {
+                    if std::env::var("SHOW").is_ok() {
+                        println!(
+                            "{} {} {:?} {} {:.3} judged {} not {}",
+                            problem.name,
+                            numbers.name(),
+                            distance,
+                            check.tensor,
+                            check.ratio,
+                            check.judged,
+                            check.not_judged
+                        );
+                    }
+                    if check.verdict == Verdict::Differs {
+                        wrong.push(format!("{} {} {distance:?}: {check:?}", problem.name, numbers.name()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
