@@ -7,6 +7,7 @@ pub mod deviation;
 pub mod element;
 pub mod error;
 pub mod example;
+pub mod identify;
 pub mod implementation;
 pub mod inputs;
 pub mod judge;
