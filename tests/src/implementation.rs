@@ -1,7 +1,9 @@
 //! An implementation of the layer: the specification, or something that departs from it.
 
+use std::cell::RefCell;
+
 use fwpkm_reference::chunk::Stages;
-use fwpkm_reference::{Rules, Scalar};
+use fwpkm_reference::{Rules, Scalar, Tables};
 
 use crate::deviation::Deviation;
 use crate::element::Element;
@@ -68,17 +70,32 @@ impl Implementation {
     /// # Errors   those of the interpreter
     pub fn run(&self, problem: &Problem, numbers: Numbers) -> Result<Outputs> {
         let problem = problem.rounded(numbers);
-        match numbers {
+        let mut outputs = match numbers {
             Numbers::F64 => self.walked::<f64>(&problem, numbers),
             Numbers::F32 | Numbers::Bf16 | Numbers::F16 => self.walked::<f32>(&problem, numbers),
+        }?;
+        for deviation in &self.deviations {
+            deviation.change.report(&mut outputs, &problem, &self.plan(&problem.plan));
         }
+        Ok(outputs)
     }
 
     fn walked<S: Element>(&self, problem: &Problem, numbers: Numbers) -> Result<Outputs> {
         let plan = self.plan(&problem.plan);
         let walk = Walk { plan: &plan, stages: self.stages(numbers), order: self.order(), choices: None };
         if walk.order == Order::TablesPerSequence {
-            return crate::outputs::of_sequences(problem, |problem| Ok(walk.run(problem)?), &plan);
+            return crate::outputs::of_sequences(problem, |problem| walk.run(problem), &plan);
+        }
+        if walk.order == Order::SequencesInTurn {
+            let tables = RefCell::new(problem.tables.clone());
+            let next = |problem: &Problem| {
+                let given = Problem { tables: tables.borrow().clone(), ..problem.clone() };
+                let walked: Walked<S> = walk.run(&given)?;
+                let Tables { sub_keys, slot_values } = &walked.tables;
+                tables.replace(Tables { sub_keys: sub_keys.mapv(S::to_f64), slot_values: slot_values.mapv(S::to_f64) });
+                Ok(walked)
+            };
+            return crate::outputs::of_sequences(problem, next, &plan);
         }
         let walked: Walked<S> = walk.run(problem)?;
         crate::outputs::of_walk(&walked, problem, &plan)
