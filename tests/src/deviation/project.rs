@@ -54,9 +54,6 @@ faults! { Project {
     OverTokens "prj-3-over-tokens" "PRJ-3"
         "each feature is z-scored over the tokens where PRJ-3 z-scores each token over its features" SLIP
         { project: over_tokens }
-    RawValues "prj-6-values-left-as-they-are" "PRJ-6"
-        "values are those of the linear map where PRJ-6 normalises them" SLIP
-        { project: |s, r, p, h| project(&Settings { value_norm: Norm::None, ..s.clone() }, r, p, h) }
     Length "prj-4-constant-of-1e-12" "PRJ-4"
         "l2 divides by max(|x|, 1e-12) where PRJ-4 divides by √(|x|² + 1e-6)" SLIP
         { project: |s, r, p, h| with_norm(s, r, p, h, by_length) }

@@ -94,8 +94,8 @@ pub(super) const LIST: &[Deviation] = &[
         instead: "the z-score is applied to the residual path but not to the target, where PRJ-6 has one value for both",
         source: SLIP,
         change: Change::Several(&[
-            Change::Stage(super::Fault::Project(super::project::Fault::RawValues)),
-            Change::Report(|out, problem, plan| with_values(out, problem, plan, &plan.settings)),
+            Change::Settings(|settings| settings.value_norm = Norm::None),
+            Change::Report(|out, problem, plan| with_values(out, problem, plan, &problem.plan.settings)),
         ]),
     },
 ];
