@@ -59,22 +59,24 @@ pub fn address<S: Scalar>(
 /// For every row (token, head) and half, numbers that belong to some of the sub-keys.
 #[derive(Clone, Debug)]
 pub struct Sparse<S> {
-    heads: usize,
-    /// (sub-key, number) lists in the order token, head, half
-    lists: Vec<Vec<(usize, S)>>,
+    /// H
+    pub heads: usize,
+    /// (sub-key, number) lists in the order token, head, half.
+    pub lists: Vec<Vec<(usize, S)>>,
 }
 
 impl<S: Scalar> Sparse<S> {
-    fn rows(&self) -> usize {
+    /// Rows (token, head).
+    pub fn rows(&self) -> usize {
         self.lists.len() / 2
     }
 
-    /// The numbers of one half of a row, with their sub-keys.
+    /// The list of one row and half.
     pub fn of(&self, token: usize, head: usize, half: usize) -> &[(usize, S)] {
         &self.lists[(token * self.heads + head) * 2 + half]
     }
 
-    /// Appends the memorization gradient of the chosen half scores.
+    /// Appends the memorization gradient of the chosen half scores.                         [MEM-6]
     pub fn add_chosen(&mut self, reading: &Reading<S>, gradient: &Array4<S>) {
         let indices = reading.selected.half_indices.rows();
         for ((list, indices), gradient) in self.lists.iter_mut().zip(indices).zip(gradient.rows()) {

@@ -94,14 +94,18 @@ pub fn pair_losses<S: Scalar>(weights: ArrayView2<S>, residuals: ArrayView2<S>) 
 /// One read of a slot by a query that has a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Write {
-    slot: usize,
-    row: usize,
-    head: usize,
-    place: usize,
+    /// The slot.
+    pub slot: usize,
+    /// The token that read it, of all sequences.
+    pub row: usize,
+    /// The head that read it.
+    pub head: usize,
+    /// The place among the head's slots.
+    pub place: usize,
 }
 
-/// The reads that write, by slot, then in the order of reading
-fn writes<S: Scalar>(chunk: &Chunk<S>, slots: ArrayView3<usize>, weights: ArrayView2<S>) -> Vec<Write> {
+/// The reads that write, by slot, then in the order of reading                             [MEM-3]
+pub fn writes<S: Scalar>(chunk: &Chunk<S>, slots: ArrayView3<usize>, weights: ArrayView2<S>) -> Vec<Write> {
     let pairs = chunk.pairs() * chunk.sequences();
     let mut writes: Vec<Write> = slots
         .slice(s![..pairs, .., ..])
@@ -152,7 +156,7 @@ pub fn step_factor<S: Scalar>(settings: &Settings, rules: &Rules, chunk: &Chunk<
 }
 
 /// `G_i` = F / max(`N_i`, 1) · Σ weight · (weighted residual); [touched, `d_v`]                  [MEM-4]
-fn value_gradient<S: Scalar>(
+pub fn value_gradient<S: Scalar>(
     factor: S,
     slots: &[usize],
     read_counts: &[usize],

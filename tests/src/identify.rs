@@ -73,7 +73,7 @@ pub fn identify(evidence: &[Evidence], declared: Declaration) -> Identification 
     let order: Vec<&Evidence> = failing.iter().chain(&passing).copied().collect();
     let mut singles: Vec<Implementation> =
         deviation::all().iter().map(|deviation| Implementation::deviating(deviation)).collect();
-    singles.extend([Rules::paper(), Rules::release()].map(|rules| Implementation { rules: Some(rules), ..Implementation::specification() }));
+    singles.push(Implementation { rules: Some(Rules::paper()), ..Implementation::specification() });
     let fitting: Vec<&Implementation> =
         singles.par_iter().filter(|candidate| fits(candidate, &order, declared)).collect();
     let explained = explanations(&fitting, &failing);
@@ -91,9 +91,9 @@ fn differs(judgement: &Judgement) -> bool {
 }
 
 fn fits(candidate: &Implementation, order: &[&Evidence], declared: Declaration) -> bool {
-    order.iter().all(|case| {
-        judge(case.problem, candidate, declared, &case.outputs).is_ok_and(|judgement| !differs(&judgement))
-    })
+    order
+        .iter()
+        .all(|case| judge(case.problem, candidate, declared, &case.outputs).is_ok_and(|judgement| !differs(&judgement)))
 }
 
 fn explanations(fitting: &[&Implementation], failing: &[&Evidence]) -> Vec<Explanation> {
@@ -107,17 +107,18 @@ fn explanations(fitting: &[&Implementation], failing: &[&Evidence]) -> Vec<Expla
 }
 
 fn explanation(candidate: &Implementation, separated_by: &str, factor: f64) -> Explanation {
-    let rules = candidate.rules.as_ref().map(|rules| if *rules == Rules::release() { "release" } else { "paper" });
-    let instead = match rules {
-        Some(name) => format!("follows the rules of the {name} throughout"),
-        None => candidate.deviations.iter().map(|deviation| deviation.instead).collect::<Vec<_>>().join("; and "),
+    let of_paper = candidate.rules.is_some();
+    let instead = if of_paper {
+        "the paper's rules throughout, whatever a case states".into()
+    } else {
+        candidate.deviations.iter().map(|deviation| deviation.instead).collect::<Vec<_>>().join("; and ")
     };
     Explanation {
         deviations: candidate
             .deviations
             .iter()
             .map(|deviation| deviation.name.to_string())
-            .chain(rules.map(|name| format!("rules-{name}")))
+            .chain(of_paper.then(|| "rules-of-the-paper".into()))
             .collect(),
         clauses: candidate.deviations.iter().map(|deviation| deviation.clause.to_string()).collect(),
         instead,

@@ -1,13 +1,16 @@
 //! An implementation of the layer: the specification, or something that departs from it.
 
+use std::cell::RefCell;
+
 use fwpkm_reference::chunk::Stages;
-use fwpkm_reference::{Rules, Scalar};
+use fwpkm_reference::{Rules, Scalar, Tables};
 
 use crate::deviation::Deviation;
 use crate::element::Element;
 use crate::error::Result;
 use crate::judge::Distance;
 use crate::numbers::Numbers;
+use crate::outputs::{of_sequences, of_walk};
 use crate::problem::Problem;
 use crate::run::{Outputs, Plan};
 use crate::walk::{Order, Walk, Walked};
@@ -77,18 +80,46 @@ impl Implementation {
     pub fn run(&self, problem: &Problem, numbers: Numbers) -> Result<Outputs> {
         let problem = problem.rounded(numbers);
         match numbers {
-            Numbers::F64 => self.walked::<f64>(&problem, numbers),
-            Numbers::F32 | Numbers::Bf16 | Numbers::F16 => self.walked::<f32>(&problem, numbers),
+            Numbers::F64 => self.run_with::<f64>(&problem, self.stages(numbers)),
+            Numbers::F32 | Numbers::Bf16 | Numbers::F16 => self.run_with::<f32>(&problem, self.stages(numbers)),
         }
     }
 
-    fn walked<S: Element>(&self, problem: &Problem, numbers: Numbers) -> Result<Outputs> {
+    /// The same with its stages as given.
+    ///
+    /// # Errors   those of the interpreter
+    pub fn run_with<S: Element>(&self, problem: &Problem, stages: Stages<S>) -> Result<Outputs> {
         let plan = self.plan(&problem.plan);
-        let walk = Walk { plan: &plan, stages: self.stages(numbers), order: self.order(), choices: None };
-        if walk.order == Order::TablesPerSequence {
-            return crate::outputs::of_sequences(problem, |problem| Ok(walk.run(problem)?), &plan);
+        let walk = Walk { plan: &plan, stages, order: self.order(), choices: None };
+        let mut outputs = match walk.order {
+            Order::TablesPerSequence => of_sequences(problem, |problem| walk.run(problem), &plan),
+            Order::SequencesInTurn => {
+                let tables = RefCell::new(problem.tables.clone());
+                let next = |problem: &Problem| {
+                    let given = Problem { tables: tables.borrow().clone(), ..problem.clone() };
+                    let walked: Walked<S> = walk.run(&given)?;
+                    let Tables { sub_keys, slot_values } = &walked.tables;
+                    let (sub_keys, slot_values) = (sub_keys.mapv(S::to_f64), slot_values.mapv(S::to_f64));
+                    tables.replace(Tables { sub_keys, slot_values });
+                    Ok(walked)
+                };
+                of_sequences(problem, next, &plan)
+            }
+            _ => of_walk(&walk.run(problem)?, problem, &plan),
+        }?;
+        self.report(&mut outputs, problem, &plan);
+        Ok(outputs)
+    }
+
+    /// Whether sequences are run one by one, so that there is no one walk.
+    pub fn runs_sequences_alone(&self) -> bool {
+        matches!(self.order(), Order::TablesPerSequence | Order::SequencesInTurn)
+    }
+
+    /// What it reports otherwise than it computes it.
+    pub fn report(&self, outputs: &mut Outputs, problem: &Problem, plan: &Plan) {
+        for deviation in &self.deviations {
+            deviation.change.report(outputs, problem, plan);
         }
-        let walked: Walked<S> = walk.run(problem)?;
-        crate::outputs::of_walk(&walked, problem, &plan)
     }
 }

@@ -3,6 +3,8 @@
 //! The list is the specification's own: it is taken from a run of the interpreter on a memory of one slot. So whatever
 //! walks it can differ in what it computes, and when it applies it, but not by accident in what belongs together.
 
+mod cut;
+
 use std::ops::Range;
 
 use fwpkm_reference::chunk::{self, Chunk, Counted, Reading, Stages};
@@ -47,20 +49,32 @@ pub enum Order {
     Specification,
     /// The tokens of a chunk are read after its step.
     WriteBeforeRead,
-    /// A step takes effect when the next one does.
+    /// The first token after a step still reads the tables from before it.
+    OneTokenLate,
+    /// A step takes effect when the next one is taken; its gradients then move the tables of that moment.
     OneChunkLate,
+    /// All steps take effect after the last token.
+    AtTheEnd,
     /// The sub-keys move first; the chunk is read again for the value step.
     SubKeysFirst,
     /// The slot values move first; the chunk is read again for the sub-key step.
     SlotValuesFirst,
     /// A pair keeps the reading of when its query was fed.
     FirstReading,
+    /// A chunk without pairs is closed without a step.
+    OnlyWithPairs,
+    /// Every call is a text of its own, and ends with a flush.
+    CallsApart,
+    /// Every call is a text of its own; what is queued at its end is lost.
+    QueueLost,
     /// Every call begins with the initial tables.
     TablesPerCall,
     /// Every chunk begins with the initial tables.
     TablesPerChunk,
     /// Every sequence has tables of its own.
     TablesPerSequence,
+    /// A sequence is read to its end before the next one begins, with the tables that it left.
+    SequencesInTurn,
 }
 
 /// The events of a run.
@@ -140,7 +154,7 @@ impl<S: Scalar> Walk<'_, S> {
     ///
     /// # Errors   those of the stages
     pub fn run(&self, problem: &Problem) -> Result<Walked<S>> {
-        let events = events(self.plan, problem.tokens)?;
+        let events = cut::events(self.plan, problem.tokens, self.order)?;
         let (tokens, projected) = self.tokens(problem)?;
         let initial = cast_tables(&problem.tables);
         let mut walked = Walked {
@@ -151,7 +165,7 @@ impl<S: Scalar> Walk<'_, S> {
             trace: Trace::default(),
             gaps: Vec::new(),
         };
-        let mut late = None;
+        let mut late = Vec::new();
         let mut since_step = 0;
         let mut places = Vec::new();
         for event in &events {
@@ -179,8 +193,8 @@ impl<S: Scalar> Walk<'_, S> {
                 }
             }
         }
-        if let Some(step) = late {
-            chunk::apply(&self.stages, &self.plan.settings, &mut walked.tables, &step);
+        for step in late {
+            self.apply_late(&mut walked.tables, step);
         }
         walked.output = self.output(problem, &walked);
         Ok(walked)
@@ -240,7 +254,7 @@ impl<S: Scalar> Walk<'_, S> {
         Ok((reading, gaps))
     }
 
-    fn step(&self, walked: &mut Walked<S>, due: &Due, late: &mut Option<chunk::Step<S>>) -> Result<()> {
+    fn step(&self, walked: &mut Walked<S>, due: &Due, late: &mut Vec<chunk::Step<S>>) -> Result<()> {
         let chunk = chunk_of(&walked.tokens, due, self.plan.settings.lookahead);
         let drop = self.plan.settings.border == Border::Drop && self.order == Order::Specification;
         let reading = if drop || self.order == Order::FirstReading {
@@ -267,13 +281,31 @@ impl<S: Scalar> Walk<'_, S> {
                 false => (step.addressed, step.sub_keys) = (second.addressed, second.sub_keys),
             }
         }
-        let applied = if self.order == Order::OneChunkLate { late.replace(step.clone()) } else { Some(step.clone()) };
-        if let Some(applied) = applied {
-            chunk::apply(&self.stages, &self.plan.settings, &mut walked.tables, &applied);
+        match self.order {
+            Order::OneChunkLate | Order::AtTheEnd => {
+                if self.order == Order::OneChunkLate {
+                    late.drain(..).for_each(|step| self.apply_late(&mut walked.tables, step));
+                }
+                late.push(step.clone());
+            }
+            _ => chunk::apply(&self.stages, &self.plan.settings, &mut walked.tables, &step),
         }
         let after = walked.trace.readings.len();
         walked.trace.steps.push(TracedStep { after, counted_tokens: due.counted.len(), chunk, reading, step });
         Ok(())
+    }
+
+    /// Moves the tables as they are now by the gradients of an earlier step.
+    fn apply_late(&self, tables: &mut Tables<S>, mut step: chunk::Step<S>) {
+        let settings = &self.plan.settings;
+        for ((place, d), value) in step.slot_values.indexed_iter_mut() {
+            let now = tables.slot_values[[step.memorized.slots[place], d]];
+            *value = (self.stages.value_step)(settings, now, step.memorized.value_gradient[[place, d]]);
+        }
+        let gradient = &step.addressed.sub_key_gradient;
+        let now = ndarray::Zip::from(&tables.sub_keys).and(gradient);
+        step.sub_keys = now.map_collect(|&key, &gradient| (self.stages.sub_key_step)(settings, key, gradient));
+        chunk::apply(&self.stages, settings, tables, &step);
     }
 
     fn computed(

@@ -21,7 +21,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::implementation::Implementation;
 use crate::numbers::Numbers;
-use crate::outputs::{of_sequences, of_walk};
+use crate::outputs::of_walk;
 use crate::problem::{Problem, swapped};
 use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
@@ -47,6 +47,8 @@ pub(crate) struct Replayed<'a> {
     /// None where every sequence was walked alone.
     pub(crate) walked: Option<&'a Walked<f64>>,
     pub(crate) expected: &'a Outputs,
+    /// Tensors that are reported otherwise than they are computed.
+    pub(crate) reported: Vec<&'a String>,
 }
 
 impl Replayed<'_> {
@@ -65,10 +67,12 @@ impl Replayed<'_> {
         let skipped = if stagewise { first.tokens } else { 0 };
         let mut checks = Vec::new();
         for (name, expected) in self.expected {
-            if stagewise && (name.ends_with(".0") || is_of_layer(name)) || name.starts_with("out.stats.") {
+            let reported = self.reported.contains(&name);
+            let by_stage = stagewise && (name.ends_with(".0") || is_of_layer(name)) || name.starts_with("out.stats.");
+            if by_stage && !reported {
                 continue;
             }
-            let by_token = is_by_token(name);
+            let by_token = is_by_token(name) && !reported;
             if by_token && skipped >= self.problem.tokens {
                 continue;
             }
@@ -129,7 +133,7 @@ impl Replayed<'_> {
             stages.keep = Some(keep);
             let walk = Walk { plan: self.plan, stages, order: self.oracle.order(), choices: choices.as_ref() };
             let Some(oracle) = self.walked else {
-                injected.runs.push(of_sequences(self.problem, |problem| walk.run(problem), self.plan)?);
+                injected.runs.push(self.oracle.run_with(self.problem, walk.stages)?);
                 continue;
             };
             let walked = walk.run(self.problem)?;
@@ -140,7 +144,9 @@ impl Replayed<'_> {
                 injected.tokens = oracle.trace.readings[..step.after].iter().map(|(tokens, _)| tokens).sum();
             }
             if number >= LOUD {
-                injected.runs.push(of_walk(&walked, self.problem, self.plan)?);
+                let mut outputs = of_walk(&walked, self.problem, self.plan)?;
+                self.oracle.report(&mut outputs, self.problem, self.plan);
+                injected.runs.push(outputs);
             }
         }
         Ok(injected)
@@ -324,7 +330,7 @@ pub(crate) fn drift(
     let diverging = checks.iter().filter(of_reads).filter_map(|check| check.at.get(1).map(|token| token / chunk)).min();
     let shape = [problem.sequences, problem.tokens, plan.settings.value_dim];
     let Some(found) = recorded.real_of("out.reads", ndarray::Dim(shape)) else { return Ok((Vec::new(), diverging)) };
-    if problem.tokens <= chunk || oracle.order() == Order::TablesPerSequence {
+    if problem.tokens <= chunk || oracle.runs_sequences_alone() {
         return Ok((Vec::new(), diverging));
     }
     let free = Walk { plan, stages: oracle.stages::<f64>(Numbers::F64), order: oracle.order(), choices: None };
