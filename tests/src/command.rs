@@ -3,6 +3,10 @@
 //! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, 130 stopped by Ctrl-C.
 
 mod bench;
+mod check;
+mod judge;
+mod judging;
+mod report_text;
 mod run;
 mod spec;
 mod trace;
@@ -19,11 +23,14 @@ use clap::{Parser, Subcommand};
 #[command(name = "fwpkm", version, max_term_width = 100)]
 pub struct Command {
     #[command(subcommand)]
-    job: Job,
+    job: Option<Job>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Job {
+    Check(check::Arguments),
+    Judge(judge::Arguments),
+    Identify(judge::Arguments),
     Verify(verify::Arguments),
     Run(run::Arguments),
     Trace(trace::Arguments),
@@ -43,7 +50,10 @@ enum Outcome {
 
 /// Reads the arguments of the process, does the job and gives its exit status.
 pub fn main() -> ExitCode {
-    let outcome = match Command::parse().job {
+    let outcome = match Command::parse().job.unwrap_or_else(|| Job::Check(check::Arguments::default())) {
+        Job::Check(arguments) => check::check(&arguments),
+        Job::Judge(arguments) => judge::judge(&arguments),
+        Job::Identify(arguments) => judge::identify(&arguments),
         Job::Verify(arguments) => verify::verify(&arguments),
         Job::Run(arguments) => run::run(&arguments),
         Job::Trace(arguments) => trace::trace(&arguments),

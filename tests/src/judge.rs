@@ -15,6 +15,7 @@ mod recorded;
 mod replay;
 mod stages;
 
+use fwpkm_reference::chunk::Stages;
 use serde::Serialize;
 
 pub use check::{Check, Verdict};
@@ -25,8 +26,8 @@ use crate::error::{Error, Result};
 use crate::implementation::Implementation;
 use crate::numbers::Numbers;
 use crate::outputs::of_walk;
-use crate::problem::Problem;
-use crate::run::Outputs;
+use crate::problem::{Problem, swapped};
+use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
 use crate::walk::{Event, Order, Walk, Walked, events};
 use recorded::Recorded;
@@ -101,8 +102,11 @@ pub fn judge(
     let plan = oracle.plan(&problem.plan);
     let recorded = Recorded::new(outputs);
     let choices = choices_of(&problem, oracle, &recorded);
-    let walk =
-        Walk { plan: &plan, stages: oracle.stages(Numbers::F64), order: oracle.order(), choices: choices.as_ref() };
+    let walk = Walk {
+        choices: choices.as_ref(),
+        as_specified: oracle.selects_as_specified(),
+        ..walk_of(&plan, oracle.stages(Numbers::F64), oracle)
+    };
     let alone = oracle.runs_sequences_alone();
     let walked: Option<Walked<f64>> = if alone { None } else { Some(walk.run(&problem)?) };
     let computed = match &walked {
@@ -192,19 +196,25 @@ impl FirstStep {
     }
 }
 
-/// The slots the implementation chose, to be followed, where the oracle chooses by the same rule.
+/// The slots the implementation chose, to be followed.
 fn choices_of(problem: &Problem, oracle: &Implementation, recorded: &Recorded) -> Option<Choices> {
-    if !oracle.selects_as_specified() {
+    let settings = oracle.plan(&problem.plan).settings;
+    let (b, t, heads, k) = (problem.sequences, problem.tokens, settings.heads, settings.top_k);
+    let slots = recorded.integers("out.indices", &[b, t, heads, k])?.into_dimensionality().ok()?;
+    let half_indices = recorded.integers("trace.select.half_indices", &[b, t, heads, 2, k]);
+    let half_indices = half_indices.and_then(|indices| indices.into_dimensionality().ok());
+    let half_scores = recorded.real_of("trace.score.half_scores", ndarray::Dim([b, t, heads, 2, settings.sub_keys]));
+    if !oracle.selects_as_specified() && half_scores.is_none() {
         return None;
     }
-    let settings = oracle.plan(&problem.plan).settings;
-    let shape = [problem.sequences, problem.tokens, settings.heads, settings.top_k];
-    let slots = recorded.integers("out.indices", &shape)?.into_dimensionality().ok()?;
-    let shape = [problem.sequences, problem.tokens, settings.heads, 2, settings.top_k];
-    let half_indices = recorded.integers("trace.select.half_indices", &shape);
-    let half_indices = half_indices.and_then(|indices| indices.into_dimensionality().ok());
     Some(Choices {
-        slots: crate::problem::swapped(&slots),
-        half_indices: half_indices.as_ref().map(crate::problem::swapped),
+        slots: swapped(&slots),
+        half_indices: half_indices.as_ref().map(swapped),
+        half_scores: half_scores.as_ref().map(swapped),
     })
+}
+
+/// A walk with choices of its own.
+pub(crate) fn walk_of<'a, S>(plan: &'a Plan, stages: Stages<S>, oracle: &Implementation) -> Walk<'a, S> {
+    Walk { plan, stages, order: oracle.order(), choices: None, as_specified: true }
 }

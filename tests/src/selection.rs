@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fwpkm_reference::Scalar;
 use fwpkm_reference::select::Selected;
-use ndarray::{Array2, Array4, Array5, s};
+use ndarray::{Array2, Array4, Array5, ArrayView4, s};
 
 /// The slots an implementation chose.
 #[derive(Clone, Debug)]
@@ -13,9 +13,47 @@ pub struct Choices {
     pub slots: Array4<i64>,
     /// The sub-keys of each half, where they are known: [T, B, H, 2, k].
     pub half_indices: Option<Array5<i64>>,
+    /// The scores they were chosen by, where they are known: [T, B, H, 2, n]. With these, choices made by another rule than the
+    /// specification's can be followed.
+    pub half_scores: Option<Array5<f64>>,
 }
 
 impl Choices {
+    /// Puts these choices in the place of a reading's own, wherever another rule of choosing makes them of the recorded scores.
+    ///
+    /// # Shapes   as [`Choices::adopt`]
+    pub fn adopt_by_scores<S: Scalar>(
+        &self,
+        range: Range<usize>,
+        choose: impl Fn(ArrayView4<S>) -> Selected<S>,
+        selected: &mut Selected<S>,
+    ) {
+        let Some(half_scores) = &self.half_scores else { return };
+        let sequences = self.slots.dim().1;
+        for row in 0..selected.slots.dim().0 {
+            let (token, sequence) = (range.start + row / sequences, row % sequences);
+            let wanted = self.slots.slice(s![token, sequence, .., ..]);
+            let same = |slots: ndarray::ArrayView2<usize>| slots.iter().zip(wanted).all(|(a, b)| *a as i64 == *b);
+            if same(selected.slots.slice(s![row, .., ..])) {
+                continue;
+            }
+            let scores = half_scores.slice(s![token..=token, sequence, .., .., ..]).mapv(S::from_f64);
+            let other = choose(scores.view());
+            if same(other.slots.slice(s![0, .., ..])) {
+                selected.half_indices.slice_mut(s![row, .., .., ..]).assign(&other.half_indices.slice(s![
+                    0,
+                    ..,
+                    ..,
+                    ..
+                ]));
+                selected.half_scores.slice_mut(s![row, .., .., ..]).assign(&other.half_scores.slice(s![0, .., .., ..]));
+                selected.ranks.slice_mut(s![row, .., .., ..]).assign(&other.ranks.slice(s![0, .., .., ..]));
+                selected.pair_scores.slice_mut(s![row, .., ..]).assign(&other.pair_scores.slice(s![0, .., ..]));
+                selected.slots.slice_mut(s![row, .., ..]).assign(&other.slots.slice(s![0, .., ..]));
+            }
+        }
+    }
+
     /// Puts these choices in the place of a reading's own, wherever they name k different slots of the table.
     ///
     /// Returns for every row and head how much worse its worst adopted pair is than the k-th best; 0 where they agree.

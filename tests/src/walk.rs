@@ -147,6 +147,8 @@ pub struct Walk<'a, S> {
     pub order: Order,
     /// Choices to follow.
     pub choices: Option<&'a Choices>,
+    /// Whether its own choices are the specification's, given the scores.
+    pub as_specified: bool,
 }
 
 impl<S: Scalar> Walk<'_, S> {
@@ -173,7 +175,9 @@ impl<S: Scalar> Walk<'_, S> {
                 Event::Call if self.order == Order::TablesPerCall => walked.tables = initial.clone(),
                 Event::Call => {}
                 Event::Read(range) => {
-                    let (reading, gaps) = self.read(&walked, range.clone())?;
+                    // What a chunk was read with before its step is not what was recorded of it.
+                    let first = if self.order == Order::WriteBeforeRead { &self.own_choices() } else { self };
+                    let (reading, gaps) = first.read(&walked, range.clone())?;
                     walked.trace.readings.push((range.len(), reading));
                     walked.gaps.push(gaps);
                     places.push(range.clone());
@@ -244,7 +248,12 @@ impl<S: Scalar> Walk<'_, S> {
         let mut reading = chunk::read(&self.stages, settings, tables, queries, 0)?;
         let mut gaps = Array2::zeros((reading.scores.dim().0, settings.heads));
         if let Some(choices) = self.choices {
-            gaps = choices.adopt(range, &reading.scores, &mut reading.selected);
+            if self.as_specified {
+                gaps = choices.adopt(range, &reading.scores, &mut reading.selected);
+            } else {
+                let choose = |scores: ndarray::ArrayView4<S>| (self.stages.select)(settings, scores);
+                choices.adopt_by_scores(range, choose, &mut reading.selected);
+            }
             let kept = |x: S| self.stages.keep.map_or(x, |keep| keep(x));
             reading.selected.pair_scores.mapv_inplace(kept);
             reading.weights = (self.stages.weigh)(settings, reading.selected.pair_scores.view()).mapv_into(kept);

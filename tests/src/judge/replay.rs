@@ -89,7 +89,8 @@ impl Replayed<'_> {
                     checks.push(Check::without_numbers(&clause, name, Verdict::NotJudged, reason));
                     continue;
                 }
-                let kept: Vec<usize> = (0..integers.len()).filter(|&flat| asked(flat)).collect();
+                let kept: Vec<usize> =
+                    (0..integers.len()).filter(|&flat| asked(flat) && self.is_certain(name, flat, &injected)).collect();
                 let wanted: Vec<i64> = kept.iter().map(|&flat| integers[flat]).collect();
                 let found: Vec<i64> = found.iter().copied().collect();
                 let found: Vec<i64> = kept.iter().map(|&flat| found[flat]).collect();
@@ -126,14 +127,21 @@ impl Replayed<'_> {
     /// Runs with rounding injected.
     fn injected<S: Element>(&self, declared: Declaration) -> Result<Injected> {
         let choices = self.walked.and_then(|walked| followed(walked, self.problem.sequences));
-        let choices = choices.filter(|_| self.oracle.selects_as_specified());
         let mut injected = Injected { runs: Vec::new(), steps: usize::MAX, tokens: self.problem.tokens };
         for (number, keep) in noise::<S>(declared.numbers).into_iter().enumerate() {
             let mut stages = self.oracle.stages_with(Numbers::F64, declared.distance);
             stages.keep = Some(keep);
-            let walk = Walk { plan: self.plan, stages, order: self.oracle.order(), choices: choices.as_ref() };
+            let as_specified = self.oracle.selects_as_specified();
+            let walk =
+                Walk { choices: choices.as_ref(), as_specified, ..super::walk_of(self.plan, stages, self.oracle) };
             let Some(oracle) = self.walked else {
-                injected.runs.push(self.oracle.run_with(self.problem, walk.stages)?);
+                let outputs = self.oracle.run_with(self.problem, walk.stages)?;
+                if let Some(token) = self.first_other_choice(&outputs) {
+                    (injected.steps, injected.tokens) = (0, injected.tokens.min(token));
+                }
+                if number >= LOUD {
+                    injected.runs.push(outputs);
+                }
                 continue;
             };
             let walked = walk.run(self.problem)?;
@@ -150,6 +158,14 @@ impl Replayed<'_> {
             }
         }
         Ok(injected)
+    }
+
+    /// The first token for which other slots were chosen than the oracle's.
+    fn first_other_choice(&self, outputs: &Outputs) -> Option<usize> {
+        let (own, other) = (self.expected.get("out.indices")?, outputs.get("out.indices")?);
+        let (own, other) = (own.data.to_i64()?, other.data.to_i64()?);
+        let differing = own.iter().zip(&other).enumerate().filter(|(_, (a, b))| a != b);
+        differing.map(|(flat, _)| unravel(flat, &self.expected["out.indices"].shape)[1]).min()
     }
 
     /// Whether a number of a tensor does not depend on a choice that rounding may turn.
@@ -259,8 +275,17 @@ fn followed(walked: &Walked<f64>, sequences: usize) -> Option<Choices> {
     let (tokens, integers) = (rows / sequences, |index: usize| index as i64);
     Some(Choices {
         slots: slots.mapv(integers).into_shape_with_order((tokens, sequences, heads, k)).ok()?,
+        half_scores: scores(walked, sequences),
         half_indices: halves.mapv(integers).into_shape_with_order((tokens, sequences, heads, 2, k)).ok(),
     })
+}
+
+/// The scores of a walk's readings: [T, B, H, 2, n]
+fn scores(walked: &Walked<f64>, sequences: usize) -> Option<ndarray::Array5<f64>> {
+    let scores: Vec<_> = walked.trace.readings.iter().map(|(_, reading)| reading.scores.view()).collect();
+    let scores = ndarray::concatenate(ndarray::Axis(0), &scores).ok()?;
+    let (rows, heads, halves, n) = scores.dim();
+    scores.into_shape_with_order((rows / sequences, sequences, heads, halves, n)).ok()
 }
 
 /// The step that a tensor belongs to
@@ -333,7 +358,7 @@ pub(crate) fn drift(
     if problem.tokens <= chunk || oracle.runs_sequences_alone() {
         return Ok((Vec::new(), diverging));
     }
-    let free = Walk { plan, stages: oracle.stages::<f64>(Numbers::F64), order: oracle.order(), choices: None };
+    let free = super::walk_of(plan, oracle.stages::<f64>(Numbers::F64), oracle);
     let free = free.run(problem)?;
     let (found, mut token, mut drift) = (swapped(&found), 0, vec![(0.0f64, 0.0f64); problem.tokens.div_ceil(chunk)]);
     for (tokens, reading) in &free.trace.readings {

@@ -40,8 +40,8 @@ pub(crate) fn checks<const D: u32>(
     first: &FirstStep,
 ) -> Result<Vec<Check>> {
     let stages: Stages<Bounded<D>> = oracle.stages_with(Numbers::F32, declared.distance);
-    let walk = Walk { plan, stages, order: oracle.order(), choices: None };
-    let choices = super::choices_of(problem, oracle, recorded);
+    let walk = super::walk_of(plan, stages, oracle);
+    let choices = super::choices_of(problem, oracle, recorded).filter(|_| oracle.selects_as_specified());
     let mut stagewise = Stagewise { problem, plan, declared, recorded, walk, choices, checks: Vec::new() };
     stagewise.all(first)?;
     Ok(stagewise.checks)
