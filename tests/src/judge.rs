@@ -16,6 +16,7 @@ mod replay;
 mod stages;
 
 use fwpkm_reference::chunk::Stages;
+use fwpkm_reference::select::Selected;
 use serde::Serialize;
 
 pub use check::{Check, Verdict};
@@ -101,7 +102,7 @@ pub fn judge(
     let problem = problem.rounded(declared.numbers);
     let plan = oracle.plan(&problem.plan);
     let recorded = Recorded::new(outputs);
-    let choices = choices_of(&problem, oracle, &recorded);
+    let choices = choices_of(&problem, oracle, declared.numbers, &recorded);
     let walk = Walk {
         choices: choices.as_ref(),
         as_specified: oracle.selects_as_specified(),
@@ -197,21 +198,35 @@ impl FirstStep {
 }
 
 /// The slots the implementation chose, to be followed.
-fn choices_of(problem: &Problem, oracle: &Implementation, recorded: &Recorded) -> Option<Choices> {
+fn choices_of(problem: &Problem, oracle: &Implementation, numbers: Numbers, recorded: &Recorded) -> Option<Choices> {
     let settings = oracle.plan(&problem.plan).settings;
     let (b, t, heads, k) = (problem.sequences, problem.tokens, settings.heads, settings.top_k);
     let slots = recorded.integers("out.indices", &[b, t, heads, k])?.into_dimensionality().ok()?;
     let half_indices = recorded.integers("trace.select.half_indices", &[b, t, heads, 2, k]);
     let half_indices = half_indices.and_then(|indices| indices.into_dimensionality().ok());
-    let half_scores = recorded.real_of("trace.score.half_scores", ndarray::Dim([b, t, heads, 2, settings.sub_keys]));
-    if !oracle.selects_as_specified() && half_scores.is_none() {
-        return None;
+    let selected = if oracle.selects_as_specified() {
+        None
+    } else {
+        let half_scores =
+            recorded.real_of("trace.score.half_scores", ndarray::Dim([b, t, heads, 2, settings.sub_keys]))?;
+        let half_scores = swapped(&half_scores).into_shape_with_order((b * t, heads, 2, settings.sub_keys)).ok()?;
+        Some(match numbers {
+            Numbers::F64 => (oracle.stages::<f64>(numbers).select)(&settings, half_scores.view()),
+            // Sums of scores are rounded as the implementation rounds them.
+            _ => widened(&(oracle.stages::<f32>(numbers).select)(&settings, half_scores.mapv(|x| x as f32).view())),
+        })
+    };
+    Some(Choices { slots: swapped(&slots), half_indices: half_indices.as_ref().map(swapped), selected })
+}
+
+fn widened(selected: &Selected<f32>) -> Selected<f64> {
+    Selected {
+        half_indices: selected.half_indices.clone(),
+        half_scores: selected.half_scores.mapv(f64::from),
+        ranks: selected.ranks.clone(),
+        pair_scores: selected.pair_scores.mapv(f64::from),
+        slots: selected.slots.clone(),
     }
-    Some(Choices {
-        slots: swapped(&slots),
-        half_indices: half_indices.as_ref().map(swapped),
-        half_scores: half_scores.as_ref().map(swapped),
-    })
 }
 
 /// A walk with choices of its own.

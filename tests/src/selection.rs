@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fwpkm_reference::Scalar;
 use fwpkm_reference::select::Selected;
-use ndarray::{Array2, Array4, Array5, ArrayView4, s};
+use ndarray::{Array2, Array4, Array5, s};
 
 /// The slots an implementation chose.
 #[derive(Clone, Debug)]
@@ -13,44 +13,37 @@ pub struct Choices {
     pub slots: Array4<i64>,
     /// The sub-keys of each half, where they are known: [T, B, H, 2, k].
     pub half_indices: Option<Array5<i64>>,
-    /// The scores they were chosen by, where they are known: [T, B, H, 2, n]. With these, choices made by another rule than the
-    /// specification's can be followed.
-    pub half_scores: Option<Array5<f64>>,
+    /// The whole choice of each row (token, sequence), where it was made by another rule than the specification's.
+    pub selected: Option<Selected<f64>>,
 }
 
 impl Choices {
-    /// Puts these choices in the place of a reading's own, wherever another rule of choosing makes them of the recorded scores.
+    /// Puts these choices in the place of a reading's own where another rule made them.
     ///
     /// # Shapes   as [`Choices::adopt`]
-    pub fn adopt_by_scores<S: Scalar>(
-        &self,
-        range: Range<usize>,
-        choose: impl Fn(ArrayView4<S>) -> Selected<S>,
-        selected: &mut Selected<S>,
-    ) {
-        let Some(half_scores) = &self.half_scores else { return };
+    pub fn adopt_whole<S: Scalar>(&self, range: Range<usize>, selected: &mut Selected<S>) {
+        let Some(whole) = &self.selected else { return };
         let sequences = self.slots.dim().1;
         for row in 0..selected.slots.dim().0 {
             let (token, sequence) = (range.start + row / sequences, row % sequences);
-            let wanted = self.slots.slice(s![token, sequence, .., ..]);
-            let same = |slots: ndarray::ArrayView2<usize>| slots.iter().zip(wanted).all(|(a, b)| *a as i64 == *b);
-            if same(selected.slots.slice(s![row, .., ..])) {
+            let from = token * sequences + sequence;
+            let theirs = self.slots.slice(s![token, sequence, .., ..]);
+            let same = whole.slots.slice(s![from, .., ..]).iter().zip(theirs).all(|(a, b)| *a as i64 == *b);
+            if !same || selected.slots.slice(s![row, .., ..]) == whole.slots.slice(s![from, .., ..]) {
                 continue;
             }
-            let scores = half_scores.slice(s![token..=token, sequence, .., .., ..]).mapv(S::from_f64);
-            let other = choose(scores.view());
-            if same(other.slots.slice(s![0, .., ..])) {
-                selected.half_indices.slice_mut(s![row, .., .., ..]).assign(&other.half_indices.slice(s![
-                    0,
-                    ..,
-                    ..,
-                    ..
-                ]));
-                selected.half_scores.slice_mut(s![row, .., .., ..]).assign(&other.half_scores.slice(s![0, .., .., ..]));
-                selected.ranks.slice_mut(s![row, .., .., ..]).assign(&other.ranks.slice(s![0, .., .., ..]));
-                selected.pair_scores.slice_mut(s![row, .., ..]).assign(&other.pair_scores.slice(s![0, .., ..]));
-                selected.slots.slice_mut(s![row, .., ..]).assign(&other.slots.slice(s![0, .., ..]));
-            }
+            selected.half_indices.slice_mut(s![row, .., .., ..]).assign(&whole.half_indices.slice(s![
+                from,
+                ..,
+                ..,
+                ..
+            ]));
+            selected.ranks.slice_mut(s![row, .., .., ..]).assign(&whole.ranks.slice(s![from, .., .., ..]));
+            selected.slots.slice_mut(s![row, .., ..]).assign(&whole.slots.slice(s![from, .., ..]));
+            let half_scores = whole.half_scores.slice(s![from, .., .., ..]).mapv(S::from_f64);
+            selected.half_scores.slice_mut(s![row, .., .., ..]).assign(&half_scores);
+            let pair_scores = whole.pair_scores.slice(s![from, .., ..]).mapv(S::from_f64);
+            selected.pair_scores.slice_mut(s![row, .., ..]).assign(&pair_scores);
         }
     }
 

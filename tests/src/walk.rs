@@ -251,8 +251,7 @@ impl<S: Scalar> Walk<'_, S> {
             if self.as_specified {
                 gaps = choices.adopt(range, &reading.scores, &mut reading.selected);
             } else {
-                let choose = |scores: ndarray::ArrayView4<S>| (self.stages.select)(settings, scores);
-                choices.adopt_by_scores(range, choose, &mut reading.selected);
+                choices.adopt_whole(range, &mut reading.selected);
             }
             let kept = |x: S| self.stages.keep.map_or(x, |keep| keep(x));
             reading.selected.pair_scores.mapv_inplace(kept);
@@ -275,6 +274,7 @@ impl<S: Scalar> Walk<'_, S> {
         let counted = gathered(&walked.trace.readings, due.counted.clone(), chunk.sequences());
         let counted = if due.counted == due.queries { reading.clone() } else { counted? };
         let mut step = self.computed(&walked.tables, &chunk, &reading, &counted, due)?;
+        let mut traced = reading;
         if matches!(self.order, Order::SubKeysFirst | Order::SlotValuesFirst) {
             let mut between = walked.tables.clone();
             let sub_keys = self.order == Order::SubKeysFirst;
@@ -285,6 +285,7 @@ impl<S: Scalar> Walk<'_, S> {
             }
             let reading = self.own_choices().read_with(&between, &walked.tokens, due.queries.clone())?.0;
             let second = self.computed(&between, &chunk, &reading, &reading, due)?;
+            traced = if sub_keys { reading } else { traced };
             match sub_keys {
                 true => (step.memorized, step.slot_values) = (second.memorized, second.slot_values),
                 false => (step.addressed, step.sub_keys) = (second.addressed, second.sub_keys),
@@ -300,7 +301,7 @@ impl<S: Scalar> Walk<'_, S> {
             _ => chunk::apply(&self.stages, &self.plan.settings, &mut walked.tables, &step),
         }
         let after = walked.trace.readings.len();
-        walked.trace.steps.push(TracedStep { after, counted_tokens: due.counted.len(), chunk, reading, step });
+        walked.trace.steps.push(TracedStep { after, counted_tokens: due.counted.len(), chunk, reading: traced, step });
         Ok(())
     }
 

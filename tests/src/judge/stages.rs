@@ -27,6 +27,7 @@ struct Stagewise<'a, const D: u32> {
     recorded: &'a Recorded<'a>,
     walk: Walk<'a, Bounded<D>>,
     choices: Option<Choices>,
+    as_specified: bool,
     checks: Vec<Check>,
 }
 
@@ -41,8 +42,10 @@ pub(crate) fn checks<const D: u32>(
 ) -> Result<Vec<Check>> {
     let stages: Stages<Bounded<D>> = oracle.stages_with(Numbers::F32, declared.distance);
     let walk = super::walk_of(plan, stages, oracle);
-    let choices = super::choices_of(problem, oracle, recorded).filter(|_| oracle.selects_as_specified());
-    let mut stagewise = Stagewise { problem, plan, declared, recorded, walk, choices, checks: Vec::new() };
+    let choices = super::choices_of(problem, oracle, declared.numbers, recorded);
+    let as_specified = oracle.selects_as_specified();
+    let mut stagewise =
+        Stagewise { problem, plan, declared, recorded, walk, choices, as_specified, checks: Vec::new() };
     stagewise.all(first)?;
     Ok(stagewise.checks)
 }
@@ -157,6 +160,9 @@ impl<const D: u32> Stagewise<'_, D> {
         let scores = self.check_rows("trace.score.half_scores", &[heads, 2, n], scores);
         let mut selected = (stages.select)(&settings, scores.view());
         let rows = scores.dim().0;
+        if let Some(choices) = self.choices.as_ref().filter(|_| !self.as_specified) {
+            choices.adopt_whole(0..rows / self.problem.sequences, &mut selected);
+        }
         self.half_choices(&scores, &mut selected, &[heads, 2, k], rows);
         self.slot_choices(&scores, &mut selected, &[heads, k], rows);
         self.check_rows("trace.select.half_scores", &[heads, 2, k], selected.half_scores.clone());
@@ -206,8 +212,9 @@ impl<const D: u32> Stagewise<'_, D> {
         self.checks.push(Check::of_integers("SEL-1", name, chosen.shape(), &required, &found));
     }
 
+    /// Whether a choice can be judged by its scores: another rule of choosing is followed, not judged.
     fn plan_selects(&self) -> bool {
-        self.choices.is_some()
+        self.choices.is_some() && self.as_specified
     }
 
     fn slot_choices(
@@ -222,7 +229,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let Ok(chosen) = chosen.into_dimensionality::<ndarray::Ix3>() else { return };
         let mut required = selected.slots.mapv(|slot| slot as i64);
         let b = self.problem.sequences;
-        if let Some(choices) = &self.choices {
+        if let Some(choices) = self.choices.as_ref().filter(|_| self.as_specified) {
             choices.adopt(0..rows / b, scores, selected);
             for ((row, head, _), _) in required.clone().indexed_iter().filter(|((.., place), _)| *place == 0) {
                 let place = s![row, head, ..];
