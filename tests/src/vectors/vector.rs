@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use fwpkm_reference::settings::{Activation, Border, Norm, Score, WeightsOver};
 use fwpkm_reference::{Rules, Settings};
 use fwpkm_spec::case::{self, AddressingLoss, Case, Compress, Layer, Mode, Nonlinear};
-use fwpkm_spec::certificate::{Certificate, Margins};
+use fwpkm_spec::certificate::{Certificate, Kind, Margins};
 use fwpkm_spec::{ClosedForm, Data, Tensor};
 use ndarray::ArrayD;
 use serde_json::Value;
@@ -38,8 +38,8 @@ pub struct Vector {
     pub outputs: Outputs,
 }
 
-/// Stage tensors are recorded up to so many bytes in all.
-const TRACE_BYTES: usize = 24 << 10;
+/// Stage tensors are recorded up to so many bytes in all, of one chunk and of a run.
+const TRACE_BYTES: (usize, usize) = (32 << 10, 12 << 10);
 
 /// The vectors of an entry, one for each of its versions.
 ///
@@ -69,7 +69,7 @@ fn vector(entry: &Entry, composed: &Composed, folder: Folder, rules: &Rules) -> 
     let mut outputs = run::<f64>(&plan, &inputs)?;
     let trace = |name: &String| name.starts_with("trace.");
     let bytes: usize = outputs.iter().filter(|(name, _)| trace(name)).map(|(_, tensor)| tensor.data.len() * 8).sum();
-    if bytes > TRACE_BYTES {
+    if bytes > if entry.kind == Kind::Run { TRACE_BYTES.1 } else { TRACE_BYTES.0 } {
         outputs.retain(|name, _| !trace(name));
     }
     let certificate = Certificate {

@@ -22,9 +22,14 @@ const WEIGHT: Grid = Grid { most: 48, unit: 0.03125 };
 const BIAS: Grid = Grid { most: 32, unit: 0.03125 };
 const NONE: Grid = Grid { most: 0, unit: 1.0 };
 
-/// A layer of one chunk: H = 1, n = 5, `d_k` = 4, `d_v` = 3, k = 2, hidden = 7, C = 6, L = 1, values not normalised, a
-/// gate of one output
+/// A layer whose tables are not written: H = 1, n = 5, `d_k` = 4, `d_v` = 3, k = 2, hidden = 7, six tokens, values not
+/// normalised, a gate of one output
 fn layer(name: &'static str, clauses: &[&'static str], purpose: &'static str) -> Entry {
+    written(name, clauses, purpose).reading()
+}
+
+/// The same as one chunk with L = 1, and a step
+fn written(name: &'static str, clauses: &[&'static str], purpose: &'static str) -> Entry {
     let mut layer = entry(name, clauses, purpose).memory(1, 5, 4, 3, 2).drop(6, 1).text(1, 6);
     layer.kind = Kind::Layer;
     layer.set(|s| s.value_norm = Norm::None).draw(|inputs| {
@@ -54,23 +59,14 @@ fn ungated(entry: Entry) -> Entry {
     with(entry, |layer| layer.gate = (0, NONE, NONE))
 }
 
-/// Recorded once: no step.
-fn frozen(entry: Entry) -> Entry {
-    entry.reading()
-}
-
 fn maps() -> Vec<Entry> {
     vec![
         with(layer("prj_1_scale", &["PRJ-1", "PRJ-2"], "The scale of RMSNorm is 1 + w, with w up to ±1."), |layer| {
             layer.norm = Grid { most: 32, unit: 0.03125 }
         }),
         with(
-            frozen(layer(
-                "prj_1_small_hidden",
-                &["PRJ-1"],
-                "Hidden states near 0.003, where the ε of RMSNorm, 1e-5, shows.",
-            ))
-            .memory(3, 5, 4, 2, 2),
+            (layer("prj_1_small_hidden", &["PRJ-1"], "Hidden states near 0.003, where the ε of RMSNorm, 1e-5, shows."))
+                .memory(3, 5, 4, 2, 2),
             |layer| {
                 layer.hidden = Grid { most: 8, unit: 0.5_f64.powi(10) };
                 layer.width = 9;
@@ -101,7 +97,7 @@ fn norms() -> Vec<Entry> {
         z_score(layer("prj_3_two_features", &["PRJ-3", "PRJ-6"], "z-score of two features: M is 1 or 2."))
             .memory(1, 5, 4, 2, 3)
             .and(population.clone()),
-        z_score(layer(
+        z_score(written(
             "prj_3_five_features",
             &["PRJ-3", "PRJ-6", "OUT-1"],
             "z-score of five features, three heads, two sequences.",
@@ -133,14 +129,10 @@ fn norms() -> Vec<Entry> {
         .memory(3, 5, 4, 7, 2)
         .set(|s| s.query_norm = Norm::ZScore)
         .and(population.clone()),
-        layer(
-            "prj_6_z_scored_queries_of_one_head",
-            &["PRJ-6", "PRJ-3"],
-            "Halves of two numbers, z-scored to ±0.7 or ±1.",
-        )
-        .memory(1, 5, 6, 7, 2)
-        .set(|s| s.query_norm = Norm::ZScore),
-        layer(
+        layer("prj_6_z_scored_queries_of_one_head", &["PRJ-6", "PRJ-3"], "Halves of three numbers, z-scored.")
+            .memory(1, 5, 6, 7, 2)
+            .set(|s| s.query_norm = Norm::ZScore),
+        written(
             "prj_6_l2_queries",
             &["PRJ-6", "PRJ-4"],
             "Queries l2-normalised by halves of the whole vector, three heads.",
@@ -156,7 +148,7 @@ fn gates() -> Vec<Entry> {
     let outputs = |entry: Entry, count: usize| with(entry, |layer| layer.gate = (count, strong, BIAS));
     vec![
         outputs(
-            layer(
+            written(
                 "prj_5_one_output",
                 &["PRJ-5", "OUT-1", "MEM-2"],
                 "A gate of one output, which weighs read and loss.",
@@ -178,7 +170,7 @@ fn gates() -> Vec<Entry> {
             8,
         ),
         outputs(
-            layer(
+            written(
                 "mem_2_gate_of_output_only",
                 &["MEM-2", "OUT-1"],
                 "The gate mixes the output and does not weigh the loss.",
@@ -187,7 +179,7 @@ fn gates() -> Vec<Entry> {
             3,
         ),
         outputs(
-            layer(
+            written(
                 "mem_2_gate_of_loss_only",
                 &["MEM-2", "OUT-1"],
                 "The gate weighs the loss; read and value are added.",
@@ -216,11 +208,11 @@ fn outputs() -> Vec<Entry> {
             |layer| layer.hidden = large,
         ),
         with(
-            frozen(layer("out_3_frozen", &["OUT-3", "OUT-1", "BAT-4"], "A layer whose tables are not written."))
+            (layer("out_3_frozen", &["OUT-3", "OUT-1", "BAT-4"], "A layer whose tables are not written."))
                 .memory(3, 5, 4, 7, 2),
             |layer| layer.hidden = Grid { most: 96, unit: 0.0625 },
         ),
-        layer(
+        written(
             "layer_run",
             &["OUT-1", "OUT-3", "STR-2", "PRJ-6"],
             "A layer over three chunks and a tail; sub-keys stay.",
@@ -230,7 +222,7 @@ fn outputs() -> Vec<Entry> {
         .text(2, 17)
         .set(|s| (s.addressing_weight, s.learning_rate, s.value_norm) = (0.0, 0.5, Norm::ZScore))
         .mask(&["11011101110111011", "10111011101110111"]),
-        layer("layer_carry", &["OUT-1", "STR-3", "STR-1"], "A layer in three calls under border carry.")
+        written("layer_carry", &["OUT-1", "STR-3", "STR-1"], "A layer in three calls under border carry.")
             .memory(1, 5, 4, 3, 2)
             .carry(4, 1)
             .text(1, 14)
