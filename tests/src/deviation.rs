@@ -186,6 +186,15 @@ pub fn all() -> &'static [Deviation] {
     &ALL
 }
 
+/// No deviation: it changes nothing, and what it computes must be the specification's, bit for bit.
+pub static CONTROL: Deviation = Deviation {
+    name: "control",
+    clause: "CHK-1",
+    instead: "nothing else",
+    source: "the specification",
+    change: Change::Several(&[]),
+};
+
 /// The deviation of that name.
 pub fn named(name: &str) -> Option<&'static Deviation> {
     all().iter().find(|deviation| deviation.name == name)

@@ -69,8 +69,6 @@ pub enum Order {
     QueueLost,
     /// Every call begins with the initial tables.
     TablesPerCall,
-    /// Every chunk begins with the initial tables.
-    TablesPerChunk,
     /// Every sequence has tables of its own.
     TablesPerSequence,
     /// A sequence is read to its end before the next one begins, with the tables that it left.
@@ -185,9 +183,6 @@ impl<S: Scalar> Walk<'_, S> {
                             (walked.trace.readings[place].1, walked.gaps[place]) =
                                 self.read(&walked, places[place].clone())?;
                         }
-                    }
-                    if self.order == Order::TablesPerChunk {
-                        walked.tables = initial.clone();
                     }
                     since_step = places.len();
                 }

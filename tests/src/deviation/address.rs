@@ -171,7 +171,9 @@ pub(super) fn with_derivative<S: Scalar>(
     }
     addressed.sub_key_gradient.fill(S::ZERO);
     let queries = chunk.query_halves(settings);
-    for ((row, head, half), query) in ndarray::indices((queries.dim().0, settings.heads, 2)).into_iter().zip(queries.rows()) {
+    for ((row, head, half), query) in
+        ndarray::indices((queries.dim().0, settings.heads, 2)).into_iter().zip(queries.rows())
+    {
         for &(sub_key, slope) in slopes.of(row, head, half) {
             let along = derivative(settings, query, tables.sub_keys.slice(s![head, half, sub_key, ..]));
             let mut sum = addressed.sub_key_gradient.slice_mut(s![head, half, sub_key, ..]);
@@ -212,8 +214,10 @@ fn mean_query<S: Scalar>(
             (sums[at], counts[at]) = (sums[at] + q, counts[at] + S::ONE);
         }
     }
-    Zip::from(&mut addressed.sub_key_gradient).and(&tables.sub_keys).and(&sums).and(&counts).for_each(
-        |gradient, &key, &sum, &count| *gradient = if count > S::ZERO { key - sum / count } else { S::ZERO },
-    );
+    Zip::from(&mut addressed.sub_key_gradient)
+        .and(&tables.sub_keys)
+        .and(&sums)
+        .and(&counts)
+        .for_each(|gradient, &key, &sum, &count| *gradient = if count > S::ZERO { key - sum / count } else { S::ZERO });
     addressed
 }

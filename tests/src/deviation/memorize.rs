@@ -78,10 +78,7 @@ fn of_chunk<S: Scalar>(reading: &Reading<S>) -> Counted<'_> {
 }
 
 /// The value gradient with each slot's row times `factor(place among the touched, max(N_i, 1))`
-pub(super) fn rescaled<S: Scalar>(
-    mut memorized: Memorized<S>,
-    factor: impl Fn(usize, f64) -> f64,
-) -> Memorized<S> {
+pub(super) fn rescaled<S: Scalar>(mut memorized: Memorized<S>, factor: impl Fn(usize, f64) -> f64) -> Memorized<S> {
     for (place, mut row) in memorized.value_gradient.rows_mut().into_iter().enumerate() {
         let factor = S::from_f64(factor(place, memorized.read_counts[place].max(1) as f64));
         row.mapv_inplace(|x| factor * x);
@@ -188,7 +185,8 @@ fn by_write<S: Scalar>(
     let mut gradient = Array2::from_elem(memorized.value_gradient.dim(), S::ZERO);
     for (number, &write) in writes.iter().enumerate() {
         let count = |same: &dyn Fn(usize, usize) -> bool| {
-            let reads = counted.slots.indexed_iter().filter(|&((row, head, _), &slot)| slot == write.slot && same(row, head));
+            let reads =
+                counted.slots.indexed_iter().filter(|&((row, head, _), &slot)| slot == write.slot && same(row, head));
             reads.count().max(1)
         };
         let written = Written {

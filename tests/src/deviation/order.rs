@@ -99,13 +99,6 @@ pub(super) const LIST: &[Deviation] = &[
         Order::TablesPerCall,
     ),
     ordered(
-        "bat-1-tables-per-chunk",
-        "BAT-1",
-        "every chunk begins with the initial tables where BAT-1 keeps them",
-        SLIP,
-        Order::TablesPerChunk,
-    ),
-    ordered(
         "bat-1-tables-per-sequence",
         "BAT-1",
         "every sequence has tables of its own where BAT-1 has one pair for all",

@@ -88,8 +88,7 @@ fn before<S: Scalar>(chunk: &Chunk<S>) -> Chunk<S> {
     let tokens = chunk.queries.dim().0;
     let sources: Vec<usize> = (0..tokens).map(|t| t.saturating_sub(chunk.lookahead)).collect();
     let given = |t: usize, b: usize| chunk.mask.as_ref().is_none_or(|mask| mask[[t, b]]);
-    let mask =
-        Array2::from_shape_fn((tokens, chunk.sequences()), |(t, b)| t >= chunk.lookahead && given(t, b));
+    let mask = Array2::from_shape_fn((tokens, chunk.sequences()), |(t, b)| t >= chunk.lookahead && given(t, b));
     Chunk { values: chunk.values.select(Axis(0), &sources), mask: Some(mask), lookahead: 0, ..chunk.clone() }
 }
 
@@ -106,9 +105,10 @@ fn gate_of_target<S: Scalar>(chunk: &Chunk<S>) -> Chunk<S> {
 
 /// What `keep` makes of the masks of query and target
 fn masked<S: Scalar>(chunk: &Chunk<S>, keep: fn(bool, bool) -> bool) -> Chunk<S> {
-    let mask = chunk.mask.as_ref().map(|mask| {
-        Array2::from_shape_fn(mask.dim(), |(t, b)| keep(mask[[t, b]], mask[[target_of(chunk, t), b]]))
-    });
+    let mask = chunk
+        .mask
+        .as_ref()
+        .map(|mask| Array2::from_shape_fn(mask.dim(), |(t, b)| keep(mask[[t, b]], mask[[target_of(chunk, t), b]])));
     Chunk { mask, ..chunk.clone() }
 }
 
@@ -155,6 +155,9 @@ fn absolute<S: Scalar>(
     });
     let targets = residuals(chunk, reading.reads.mapv(|_| S::ZERO).view()).mapv(|x| -x);
     let count = signs.nrows();
-    reading.reads.slice_mut(s![..count, ..]).assign(&ndarray::Zip::from(&targets).and(&signs).map_collect(|&t, &x| t + x));
+    reading
+        .reads
+        .slice_mut(s![..count, ..])
+        .assign(&ndarray::Zip::from(&targets).and(&signs).map_collect(|&t, &x| t + x));
     memorize(settings, rules, tables, chunk, &reading, counted)
 }

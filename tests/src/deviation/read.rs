@@ -61,7 +61,11 @@ fn of_softmax<S: Scalar>(
     pair_scores: ArrayView3<S>,
     normalise: fn(&Settings, ArrayView3<S>) -> Array3<S>,
 ) -> Array3<S> {
-    if settings.activation == Activation::Softmax { normalise(settings, pair_scores) } else { weigh(settings, pair_scores) }
+    if settings.activation == Activation::Softmax {
+        normalise(settings, pair_scores)
+    } else {
+        weigh(settings, pair_scores)
+    }
 }
 
 fn exponentials<S: Scalar>(settings: &Settings, pair_scores: ArrayView3<S>) -> Array3<S> {

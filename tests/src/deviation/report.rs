@@ -56,13 +56,9 @@ pub(super) const LIST: &[Deviation] = &[
             put(out, "out.stats.coverage", counts.len() as f64 / counts.values().sum::<f64>().max(1.0));
         },
     ),
-    reported(
-        "sta-3-base-2",
-        "STA-3",
-        "the divergence is in bits where STA-3 has nats",
-        SLIP,
-        |out, _, plan| put(out, "out.stats.divergence", divergence(out, plan.settings.slots()) / 2f64.ln()),
-    ),
+    reported("sta-3-base-2", "STA-3", "the divergence is in bits where STA-3 has nats", SLIP, |out, _, plan| {
+        put(out, "out.stats.divergence", divergence(out, plan.settings.slots()) / 2f64.ln())
+    }),
     reported(
         "sta-3-over-slots-read",
         "STA-3",
@@ -86,7 +82,9 @@ pub(super) const LIST: &[Deviation] = &[
         "PRJ-6",
         "the z-score is applied to the target but not to the residual path, where PRJ-6 has one value for both",
         PORTS,
-        |out, problem, plan| with_values(out, problem, plan, &Settings { value_norm: Norm::None, ..plan.settings.clone() }),
+        |out, problem, plan| {
+            with_values(out, problem, plan, &Settings { value_norm: Norm::None, ..plan.settings.clone() })
+        },
     ),
     Deviation {
         name: "prj-6-target-not-normalised",
@@ -135,7 +133,8 @@ fn with_values(out: &mut Outputs, problem: &Problem, plan: &Plan, settings: &Set
     let Some(reads) = out.get("out.reads") else { return };
     let shape = (hidden.nrows(), plan.settings.value_dim);
     let Ok(reads) = Array2::from_shape_vec(shape, reads.data.to_f64()) else { return };
-    let gates = out.get("out.gates").filter(|_| plan.settings.output_gate).map(|gates| Array1::from(gates.data.to_f64()));
+    let gates =
+        out.get("out.gates").filter(|_| plan.settings.output_gate).map(|gates| Array1::from(gates.data.to_f64()));
     let Ok(projected) = project(settings, &plan.rules, maps, hidden.view()) else { return };
     let made = output(settings, &maps.output, reads.view(), projected.values.view(), gates.as_ref(), hidden.view());
     for (name, rows) in [("trace.output.mixed", made.mixed), ("out.layer", made.layer), ("out.hidden", made.hidden)] {

@@ -60,12 +60,7 @@ fn by_pair<S: Scalar>(
 }
 
 /// An inverse-distance score; a dot product stays one
-fn with_distance<S: Scalar>(
-    settings: &Settings,
-    q: ArrayView1<S>,
-    k: ArrayView1<S>,
-    score: impl Fn(S, S) -> S,
-) -> S {
+fn with_distance<S: Scalar>(settings: &Settings, q: ArrayView1<S>, k: ArrayView1<S>, score: impl Fn(S, S) -> S) -> S {
     match settings.score {
         Score::InverseDistance { epsilon } => score(S::from_f64(epsilon), squared_distance(q, k)),
         Score::DotProduct => dot_product(q, k),
@@ -233,7 +228,8 @@ fn of_head_0<S: Scalar>(
     let shared = Tables { sub_keys: head_0(tables.sub_keys.view()), slot_values: empty };
     let mut addressed = address(settings, rules, &shared, chunk, reading, memory);
     for head in 1..settings.heads {
-        let (mut first, mut other) = addressed.sub_key_gradient.multi_slice_mut((s![0, .., .., ..], s![head, .., .., ..]));
+        let (mut first, mut other) =
+            addressed.sub_key_gradient.multi_slice_mut((s![0, .., .., ..], s![head, .., .., ..]));
         Zip::from(&mut first).and(&mut other).for_each(|first, other| {
             *first = *first + *other;
             *other = S::ZERO;

@@ -32,7 +32,7 @@ impl Numbers {
 }
 
 /// What all cases have in common.
-pub fn base() -> Settings {
+pub(crate) fn base() -> Settings {
     Settings {
         heads: 1,
         sub_keys: 6,
@@ -132,7 +132,7 @@ fn layer(name: &str, settings: Settings, rules: Rules, scale: f64) -> Problem {
 }
 
 /// All of them.
-pub fn all() -> Vec<Problem> {
+pub(crate) fn all() -> Vec<Problem> {
     let paper = Rules::paper;
     let heads = || Settings { heads: 2, top_k: 3, ..base() };
     let carry = |lookahead| Settings { border: Border::Carry, lookahead, ..heads() };
@@ -166,7 +166,11 @@ pub fn all() -> Vec<Problem> {
         memory("clip", Settings { gradient_clip: Some(0.2), ..decay() }, paper()),
         memory("no pairs", Settings { chunk: 13, ..decay() }, paper()),
         memory("to sub-keys", to_sub_keys(), paper()),
-        memory("relu to sub-keys", Settings { score: Score::DotProduct, activation: Activation::Relu, ..to_sub_keys() }, paper()),
+        memory(
+            "relu to sub-keys",
+            Settings { score: Score::DotProduct, activation: Activation::Relu, ..to_sub_keys() },
+            paper(),
+        ),
         memory("mean to sub-keys", to_sub_keys(), mean()),
         memory("no addressing", Settings { addressing_weight: 0.0, ..decay() }, paper()),
         memory("twice addressing", Settings { addressing_weight: 2.0, ..heads() }, paper()),
@@ -186,4 +190,3 @@ pub fn all() -> Vec<Problem> {
         layer("layer, small l2", Settings { value_norm: Norm::L2, ..base() }, paper(), 2e-3),
     ]
 }
-
