@@ -1,13 +1,14 @@
 //! Named other implementations, each the specification with something changed.
 //!
-//! Each names the clause that it breaks, or chooses otherwise, and says what it computes instead. They show that the suite
-//! catches what it should, they say what a failing implementation computes, and the porting guide is made from them.
+//! Each names the clause that it breaks, or chooses otherwise, and says what it computes instead. They show that the
+//! suite catches what it should, they say what a failing implementation computes, and the porting guide is made of them.
 //!
 //! A file stands for a stage. What a port gets wrong in its score or in its sub-keys is derived along: the gradient is
 //! that of what it computes, as it would be with automatic differentiation.
 
 mod address;
 mod elsewhere;
+mod maps;
 mod marginal;
 mod memorize;
 mod memorize_sub_keys;
@@ -69,6 +70,8 @@ pub enum Change {
 /// What a stage computes otherwise, in any type of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// In norms and linear maps.
+    Maps(maps::Fault),
     /// In the projections.
     Project(project::Fault),
     /// In the half scores.
@@ -96,6 +99,7 @@ pub enum Fault {
 macro_rules! each_fault {
     ($fault:expr, $inner:ident => $result:expr) => {
         match $fault {
+            Fault::Maps($inner) => $result,
             Fault::Project($inner) => $result,
             Fault::Score($inner) => $result,
             Fault::Select($inner) => $result,
@@ -164,6 +168,7 @@ impl Change {
 pub fn all() -> &'static [Deviation] {
     static ALL: LazyLock<Vec<Deviation>> = LazyLock::new(|| {
         [
+            maps::LIST,
             project::LIST,
             score::LIST,
             select::LIST,
@@ -186,6 +191,15 @@ pub fn all() -> &'static [Deviation] {
     &ALL
 }
 
+/// No deviation: it changes nothing, and what it computes must be the specification's, bit for bit.
+pub static CONTROL: Deviation = Deviation {
+    name: "control",
+    clause: "CHK-1",
+    instead: "nothing else",
+    source: "the specification",
+    change: Change::Several(&[]),
+};
+
 /// The deviation of that name.
 pub fn named(name: &str) -> Option<&'static Deviation> {
     all().iter().find(|deviation| deviation.name == name)
@@ -203,7 +217,9 @@ const SLIP: &str = "a plausible slip";
 /// One file's faults: an enum of them, what each puts in the place of which stages, and its part of the catalogue.
 macro_rules! faults {
     ($stage:ident { $(
-        $fault:ident $name:literal $clause:literal $instead:literal $source:ident { $($field:ident: $function:expr),+ $(,)? }
+        $fault:ident $name:literal $clause:literal
+            $instead:literal $source:ident
+            { $($field:ident: $function:expr),+ $(,)? }
     )+ }) => {
         /// What is computed otherwise.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]

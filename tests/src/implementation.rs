@@ -65,8 +65,8 @@ impl Implementation {
 
     /// When its steps take effect.
     pub fn order(&self) -> Order {
-        let orders = self.deviations.iter().filter_map(|deviation| deviation.change.order());
-        orders.last().unwrap_or(Order::Specification)
+        let mut orders = self.deviations.iter().filter_map(|deviation| deviation.change.order());
+        orders.next_back().unwrap_or(Order::Specification)
     }
 
     /// Whether its choice of slots is the specification's, given the scores.

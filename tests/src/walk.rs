@@ -69,8 +69,6 @@ pub enum Order {
     QueueLost,
     /// Every call begins with the initial tables.
     TablesPerCall,
-    /// Every chunk begins with the initial tables.
-    TablesPerChunk,
     /// Every sequence has tables of its own.
     TablesPerSequence,
     /// A sequence is read to its end before the next one begins, with the tables that it left.
@@ -185,13 +183,9 @@ impl<S: Scalar> Walk<'_, S> {
                 Event::Step(due) => {
                     self.step(&mut walked, due, &mut late)?;
                     if self.order == Order::WriteBeforeRead {
-                        for place in since_step..places.len() {
-                            (walked.trace.readings[place].1, walked.gaps[place]) =
-                                self.read(&walked, places[place].clone())?;
+                        for (place, range) in places.iter().enumerate().skip(since_step) {
+                            (walked.trace.readings[place].1, walked.gaps[place]) = self.read(&walked, range.clone())?;
                         }
-                    }
-                    if self.order == Order::TablesPerChunk {
-                        walked.tables = initial.clone();
                     }
                     since_step = places.len();
                 }
@@ -279,16 +273,18 @@ impl<S: Scalar> Walk<'_, S> {
             let mut between = walked.tables.clone();
             let sub_keys = self.order == Order::SubKeysFirst;
             chunk::apply(&self.stages, &self.plan.settings, &mut between, &step);
-            match sub_keys {
-                true => between.slot_values.assign(&walked.tables.slot_values),
-                false => between.sub_keys.assign(&walked.tables.sub_keys),
+            if sub_keys {
+                between.slot_values.assign(&walked.tables.slot_values);
+            } else {
+                between.sub_keys.assign(&walked.tables.sub_keys);
             }
             let reading = self.own_choices().read_with(&between, &walked.tokens, due.queries.clone())?.0;
             let second = self.computed(&between, &chunk, &reading, &reading, due)?;
             traced = if sub_keys { reading } else { traced };
-            match sub_keys {
-                true => (step.memorized, step.slot_values) = (second.memorized, second.slot_values),
-                false => (step.addressed, step.sub_keys) = (second.addressed, second.sub_keys),
+            if sub_keys {
+                (step.memorized, step.slot_values) = (second.memorized, second.slot_values);
+            } else {
+                (step.addressed, step.sub_keys) = (second.addressed, second.sub_keys);
             }
         }
         match self.order {
@@ -335,16 +331,8 @@ impl<S: Scalar> Walk<'_, S> {
     fn output(&self, problem: &Problem, walked: &Walked<S>) -> Option<Output<S>> {
         let (Text::Layer { hidden, .. }, Some(maps)) = (&problem.text, &problem.projection) else { return None };
         let projected = walked.projected.as_ref()?;
-        let reads = self.reads_by_sequence(walked, problem.sequences)?;
+        let reads = reads_by_sequence(walked, problem.sequences)?;
         Some(self.output_of(&cast(hidden), &cast_projection(maps), projected, &reads))
-    }
-
-    fn reads_by_sequence(&self, walked: &Walked<S>, sequences: usize) -> Option<Array2<S>> {
-        let views: Vec<_> = walked.trace.readings.iter().map(|(_, reading)| reading.reads.view()).collect();
-        let rows = ndarray::concatenate(Axis(0), &views).ok()?;
-        let (count, width) = rows.dim();
-        let by_token = rows.into_shape_with_order((count / sequences, sequences, width)).ok()?;
-        swapped(&by_token).into_shape_with_order((count, width)).ok()
     }
 
     /// A layer's output; rows are (sequence, token).
@@ -366,6 +354,15 @@ impl<S: Scalar> Walk<'_, S> {
         }
         output
     }
+}
+
+/// The reads of all tokens; rows are (sequence, token).
+fn reads_by_sequence<S: Scalar>(walked: &Walked<S>, sequences: usize) -> Option<Array2<S>> {
+    let views: Vec<_> = walked.trace.readings.iter().map(|(_, reading)| reading.reads.view()).collect();
+    let rows = ndarray::concatenate(Axis(0), &views).ok()?;
+    let (count, width) = rows.dim();
+    let by_token = rows.into_shape_with_order((count / sequences, sequences, width)).ok()?;
+    swapped(&by_token).into_shape_with_order((count, width)).ok()
 }
 
 /// What a layer's projections give its memory.

@@ -15,7 +15,7 @@ fn release() -> std::path::PathBuf {
 /// Every tensor of every recorded case, bit for bit, in f64.
 #[test]
 fn a_walk_gives_the_bits_of_a_run() {
-    for path in case_paths(&release()).unwrap() {
+    for path in case_paths(release()).unwrap() {
         let file = CaseFile::open(&path).unwrap();
         let problem = Problem::of_case("", &file, Vec::new()).unwrap();
         let walked = Implementation::specification().run(&problem, Numbers::F64).unwrap();

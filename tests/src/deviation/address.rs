@@ -14,10 +14,10 @@ use super::{Change, Deviation, PORTS, SLIP, faults};
 faults! { Address {
     NotDividedByRows "adr-4-not-divided-by-rows" "ADR-4"
         "the gradient is not divided by the rows of the marginal where ADR-4 divides it" SLIP
-        { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, |s, r, u, p| scale(half_score_gradient(s, r, u.clone(), p.view()), S::from_f64(u.rows() as f64))) }
+        { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, times_rows) }
     DividedByTokens "adr-4-divided-by-tokens" "ADR-4"
         "the gradient is divided by tokens where ADR-4 divides by tokens and heads" SLIP
-        { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, |s, r, u, p| scale(half_score_gradient(s, r, u.clone(), p.view()), S::from_f64(s.heads as f64))) }
+        { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, times_heads) }
     NoMean "adr-4-softmax-without-mean" "ADR-4"
         "the softmax's gradient is p·c where ADR-4 has p·(c - Σ p·c)" SLIP
         { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, without_mean) }
@@ -26,16 +26,16 @@ faults! { Address {
         { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, past_softmax) }
     NoFactorTwo "adr-5-no-factor-two" "ADR-5"
         "D is (q - K)/(ε + |q - K|²) where ADR-5 has twice that" SLIP
-        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, |s, q, k| by_distance(s, q, k, |e, x| S::ONE / (e + x))) }
+        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, half_slope) }
     NotDivided "adr-5-not-divided-by-distance" "ADR-5"
         "D is 2(q - K) where ADR-5 divides it by ε + |q - K|²" SLIP
-        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, |s, q, k| by_distance(s, q, k, |_, _| S::from_f64(2.0))) }
+        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, undivided_slope) }
     NoEpsilon "adr-5-no-epsilon" "ADR-5"
         "D is divided by |q - K|² where ADR-5 divides by ε + |q - K|²" SLIP
-        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, |s, q, k| by_distance(s, q, k, |_, x| if x > S::ZERO { S::from_f64(2.0) / x } else { S::ZERO })) }
+        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, slope_without_epsilon) }
     Sign "adr-5-sign-of-the-distance" "ADR-5"
         "D is 2(K - q)/(ε + |q - K|²), the slope of the query, where ADR-5 has q - K" SLIP
-        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, |s, q, k| by_distance(s, q, k, |e, x| -S::from_f64(2.0) / (e + x))) }
+        { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, negative_slope) }
     FirstHalf "adr-5-half-0-only" "ADR-5"
         "only the sub-keys of half 0 are moved where ADR-5 moves both" SLIP
         { address: |s, r, t, c, g, m| half_0(address(s, r, t, c, g, m)) }
@@ -131,6 +131,30 @@ fn without_mean<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, margi
 
 fn past_softmax<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, marginal: &Array2<S>) -> Sparse<S> {
     each_slope(s, rules, usage, marginal, |_, c| c)
+}
+
+fn times_rows<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, marginal: &Array2<S>) -> Sparse<S> {
+    scale(half_score_gradient(s, rules, usage.clone(), marginal.view()), S::from_f64(usage.rows() as f64))
+}
+
+fn times_heads<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, marginal: &Array2<S>) -> Sparse<S> {
+    scale(half_score_gradient(s, rules, usage.clone(), marginal.view()), S::from_f64(s.heads as f64))
+}
+
+fn half_slope<S: Scalar>(settings: &Settings, query: ArrayView1<S>, key: ArrayView1<S>) -> Array1<S> {
+    by_distance(settings, query, key, |epsilon, square| S::ONE / (epsilon + square))
+}
+
+fn undivided_slope<S: Scalar>(settings: &Settings, query: ArrayView1<S>, key: ArrayView1<S>) -> Array1<S> {
+    by_distance(settings, query, key, |_, _| S::from_f64(2.0))
+}
+
+fn slope_without_epsilon<S: Scalar>(settings: &Settings, query: ArrayView1<S>, key: ArrayView1<S>) -> Array1<S> {
+    by_distance(settings, query, key, |_, square| if square > S::ZERO { S::from_f64(2.0) / square } else { S::ZERO })
+}
+
+fn negative_slope<S: Scalar>(settings: &Settings, query: ArrayView1<S>, key: ArrayView1<S>) -> Array1<S> {
+    by_distance(settings, query, key, |epsilon, square| -S::from_f64(2.0) / (epsilon + square))
 }
 
 /// D of ADR-5

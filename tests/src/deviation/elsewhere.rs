@@ -17,8 +17,8 @@ pub(super) const LIST: &[Deviation] = &[
     Deviation {
         name: "bat-1-package-on-pypi",
         clause: "BAT-1",
-        instead: "as fast-weight-product-key-memory 0.2.2: tables of each sequence, a softmax of each head, targets that wrap \
-            around, memorization gradient to the sub-keys, addressing weight 10, LayerNorm for the z-score",
+        instead: "as fast-weight-product-key-memory 0.2.2: tables of each sequence, a softmax of each head, targets that \
+            wrap around, memorization gradient to the sub-keys, addressing weight 10, LayerNorm for the z-score",
         source: PORTS,
         change: Change::Several(&[
             Change::Order(Order::TablesPerSequence),

@@ -20,7 +20,7 @@ faults! { Marginal {
         "scores are divided by the temperature where ADR-1 leaves it out" SLIP
         { address: |s, r, t, c, g, m| of_usage(s, r, t, c, g, m, from_scores(g, in_top_k, S::from_f64(s.temperature))) }
     OfWeights "adr-1-usage-from-weights" "ADR-1"
-        "the usage of a sub-key is the weight of its slots read, per head, where ADR-1 takes a softmax of its half scores" SLIP
+        "the usage of a sub-key is the weight of its slots where ADR-1 takes a softmax of its half scores" SLIP
         { address: |s, r, t, c, g, m| of_usage(s, r, t, c, g, m, of_weights(g)) }
     PerHead "adr-2-marginal-of-each-head" "ADR-2"
         "each head has a marginal of its own, and their losses are averaged, where ADR-2 has one for all" SLIP
@@ -30,13 +30,13 @@ faults! { Marginal {
         { address: |s, r, t, c, g, m| grouped(s, r, t, c, g, m, |c, row, _| Some(row % c.sequences())) }
     PerRow "adr-2-mean-of-entropies" "ADR-2"
         "the entropies of the rows are averaged where ADR-2 takes the entropy of their mean" SLIP
-        { address: |s, r, t, c, g, m| grouped(s, r, t, c, g, m, |c, row, head| Some(head * c.sequences() * c.queries.dim().0 + row)) }
+        { address: |s, r, t, c, g, m| grouped(s, r, t, c, g, m, |c, row, head| Some(by_row(c, row, head))) }
     Unmasked "adr-2-masked-tokens-left-out" "ADR-2"
         "masked tokens are left out of the marginal where ADR-2 counts them" SLIP
         { address: |s, r, t, c, g, m| grouped(s, r, t, c, g, m, unmasked) }
     WithTarget "adr-2-tokens-without-target-left-out" "ADR-2"
         "tokens without a target are left out of the marginal where ADR-2 counts them" SLIP
-        { address: |s, r, t, c, g, m| grouped(s, r, t, c, g, m, |c, row, _| (row < c.pairs() * c.sequences()).then_some(0)) }
+        { address: |s, r, t, c, g, m| grouped(s, r, t, c, g, m, with_target) }
     Summed "adr-2-sum-of-rows" "ADR-2"
         "the marginal is the sum of the rows where ADR-2 takes their mean" SLIP
         { address: |s, r, t, c, g, m| with_rows(s, r, t, c, g, m, |_, _| 1.0) }
@@ -138,6 +138,14 @@ fn of_weights<S: Scalar>(reading: &Reading<S>) -> Sparse<S> {
     Sparse { heads, lists: lists.collect() }
 }
 
+fn by_row<S: Scalar>(chunk: &Chunk<S>, row: usize, head: usize) -> usize {
+    head * chunk.sequences() * chunk.queries.dim().0 + row
+}
+
+fn with_target<S: Scalar>(chunk: &Chunk<S>, row: usize, _: usize) -> Option<usize> {
+    (row < chunk.pairs() * chunk.sequences()).then_some(0)
+}
+
 fn unmasked<S: Scalar>(chunk: &Chunk<S>, row: usize, _: usize) -> Option<usize> {
     let at = (row / chunk.sequences(), row % chunk.sequences());
     chunk.mask.as_ref().is_none_or(|mask| mask[at]).then_some(0)
@@ -213,7 +221,9 @@ fn of_halves<S: Scalar>(
     let entropy = marginal.map_axis(Axis(1), |p| entropy(p, rules.log_epsilon));
     let mut slopes = half_score_gradient(settings, rules, usage, marginal.view());
     for (at, list) in slopes.lists.iter_mut().enumerate() {
-        list.iter_mut().for_each(|(_, slope)| *slope = S::from_f64(factors[at % 2]) * *slope);
+        for (_, slope) in list {
+            *slope = S::from_f64(factors[at % 2]) * *slope;
+        }
     }
     let [first, second] = [0, 1].map(|half: usize| S::from_f64(factors[half]) * entropy[half]);
     let loss = S::from_f64(settings.addressing_weight) * (-first - second);

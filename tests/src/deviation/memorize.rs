@@ -37,7 +37,7 @@ faults! { Memorize {
         { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, count| count / s.top_k as f64) }
     ByTokens "mem-4-divided-by-tokens" "MEM-4"
         "divides by the tokens of the chunk where MEM-4 divides by N_i" SLIP
-        { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, count| count / (n.samples.max(1) as f64)) }
+        { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, count| count / n.samples as f64) }
     ByPairs "mem-4-divided-by-pairs" "MEM-4"
         "divides by the number of pairs where MEM-4 divides by N_i" SLIP
         { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, count| count / positions(c)) }
@@ -61,13 +61,13 @@ faults! { Memorize {
         { memorize: |s, r, t, c, g, n| weighted(s, r, t, c, g, n, |w, place| if place == 0 { w } else { S::ZERO }) }
     LastWrite "mem-4-last-write-only" "MEM-4"
         "of several writes to a slot only the last remains (indexed assignment) where MEM-4 sums them" SLIP
-        { memorize: |s, r, t, c, g, n| by_write(s, r, t, c, g, n, |of| if of.last { S::ONE / S::from_f64(of.reads as f64) } else { S::ZERO }) }
+        { memorize: |s, r, t, c, g, n| by_write(s, r, t, c, g, n, |of| if of.last { of.share() } else { S::ZERO }) }
     DeltaRule "mem-4-delta-rule" "MEM-4"
-        "each slot moves towards the target by its own distance, w·(V_i - target), where MEM-4 has w·(read - target)" PORTS
+        "each slot moves by its own distance, w·(V_i - target), where MEM-4 has w·(read - target)" PORTS
         { memorize: delta_rule }
     FirstHead "mem-4-first-head-only" "MEM-4"
         "only head 0 writes where MEM-4 sums over heads" SLIP
-        { memorize: |s, r, t, c, g, n| by_write(s, r, t, c, g, n, |of| if of.write.head == 0 { S::ONE / S::from_f64(of.reads as f64) } else { S::ZERO }) }
+        { memorize: |s, r, t, c, g, n| by_write(s, r, t, c, g, n, |of| if of.write.head == 0 { of.share() } else { S::ZERO }) }
     CountsChunk "str-5-counts-the-chunk" "STR-5"
         "N_i and S count the chunk that is stepped where STR-5 counts the call's slice" SLIP
         { memorize: |s, r, t, c, g, _| memorize(s, r, t, c, g, &of_chunk(g)) }
@@ -103,15 +103,15 @@ fn recounted<S: Scalar>(
     counts: fn(&Chunk<S>, usize) -> bool,
 ) -> Memorized<S> {
     let mut memorized = memorize(settings, rules, tables, chunk, reading, counted);
-    let mut found: BTreeMap<usize, f64> = memorized.slots.iter().map(|&slot| (slot, 0.0)).collect();
+    let mut found: BTreeMap<usize, usize> = memorized.slots.iter().map(|&slot| (slot, 0)).collect();
     for ((row, ..), slot) in counted.slots.indexed_iter() {
         if counts(chunk, row) {
-            *found.entry(*slot).or_default() += 1.0;
+            *found.entry(*slot).or_default() += 1;
         }
     }
-    let divisors = found.iter().map(|(&slot, &count)| (slot, count.max(1.0))).collect();
+    let divisors = found.iter().map(|(&slot, &count)| (slot, count.max(1) as f64)).collect();
     memorized = divided(memorized, &divisors);
-    memorized.read_counts = found.into_values().map(|count| count as usize).collect();
+    memorized.read_counts = found.into_values().collect();
     memorized
 }
 
@@ -165,6 +165,13 @@ struct Written {
     in_sequence: usize,
     in_head: usize,
     last: bool,
+}
+
+impl Written {
+    /// 1 / `N_i`
+    fn share<S: Scalar>(&self) -> S {
+        S::ONE / S::from_f64(self.reads as f64)
+    }
 }
 
 /// The value gradient as a sum in which every write has a scale of its own

@@ -17,7 +17,7 @@ faults! { MemorizeSubKeys {
         { memorize: |s, r, t, c, g, n| to_halves(memorize(s, r, t, c, g, n), |_| S::from_f64(s.temperature)) }
     FirstHalf "mem-6-first-half-only" "MEM-6"
         "only the sub-keys of half 0 get the memorization gradient where MEM-6 gives it to both" SLIP
-        { memorize: |s, r, t, c, g, n| to_halves(memorize(s, r, t, c, g, n), |half| if half == 0 { S::ONE } else { S::ZERO }) }
+        { memorize: |s, r, t, c, g, n| to_halves(memorize(s, r, t, c, g, n), |half| [S::ONE, S::ZERO][half]) }
     Negative "mem-6-sign" "MEM-6"
         "the memorization gradient reaches the sub-keys with the other sign" SLIP
         { memorize: |s, r, t, c, g, n| to_halves(memorize(s, r, t, c, g, n), |_| -S::ONE) }
@@ -54,6 +54,9 @@ fn best_pair_only<S: Scalar>(settings: &Settings, scores: &[S], weights: &[S], a
     slopes.into_iter().enumerate().map(|(flat, x)| if flat % settings.top_k == 0 { x } else { S::ZERO }).collect()
 }
 
+/// From settings, pair scores, weights and their gradient to the gradient of the pair scores
+type Slopes<S> = fn(&Settings, &[S], &[S], &[S]) -> Vec<S>;
+
 /// MEM-6 with another way from the weights' gradient to that of the pair scores
 fn passed<S: Scalar>(
     settings: &Settings,
@@ -62,7 +65,7 @@ fn passed<S: Scalar>(
     chunk: &Chunk<S>,
     reading: &Reading<S>,
     counted: &Counted,
-    slopes: fn(&Settings, &[S], &[S], &[S]) -> Vec<S>,
+    slopes: Slopes<S>,
 ) -> Memorized<S> {
     let mut memorized = memorize(settings, rules, tables, chunk, reading, counted);
     let Some(gradient) = &mut memorized.half_score_gradient else { return memorized };

@@ -45,14 +45,14 @@ pub(super) const LIST: &[Deviation] = &[
     ordered(
         "chk-2-sub-keys-first",
         "CHK-2",
-        "the chunk is read again after the sub-keys moved, and the slot values follow, where CHK-2 takes both steps at once",
+        "slot values follow from a reading after the sub-keys moved, where CHK-2 takes both steps from one",
         SLIP,
         Order::SubKeysFirst,
     ),
     ordered(
         "chk-2-slot-values-first",
         "CHK-2",
-        "the chunk is read again after the slot values moved, and the sub-keys follow, where CHK-2 takes both steps at once",
+        "sub-keys follow from a reading after the slot values moved, where CHK-2 takes both steps from one",
         SLIP,
         Order::SlotValuesFirst,
     ),
@@ -97,13 +97,6 @@ pub(super) const LIST: &[Deviation] = &[
         "every call begins with the initial tables where BAT-1 keeps them",
         SLIP,
         Order::TablesPerCall,
-    ),
-    ordered(
-        "bat-1-tables-per-chunk",
-        "BAT-1",
-        "every chunk begins with the initial tables where BAT-1 keeps them",
-        SLIP,
-        Order::TablesPerChunk,
     ),
     ordered(
         "bat-1-tables-per-sequence",

@@ -50,7 +50,7 @@ faults! { Pairs {
         { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, _| 1.0 / positions(c)) }
     MeanOverAll "mem-2-mean-over-pairs-and-features" "MEM-2"
         "the objective is half the mean over pairs and features where MEM-2 has a sum" SLIP
-        { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, _| 1.0 / (positions(c) * s.value_dim as f64)) }
+        { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, _| 1.0 / numbers(s, c)) }
     Absolute "mem-2-absolute-error" "MEM-2"
         "the objective is the absolute error where MEM-2 has half its square" SLIP
         { memorize: absolute }
@@ -68,6 +68,11 @@ faults! { Pairs {
 /// Pair positions of all sequences, at least 1
 pub(super) fn positions<S: Scalar>(chunk: &Chunk<S>) -> f64 {
     (chunk.pairs() * chunk.sequences()).max(1) as f64
+}
+
+/// Numbers in the residuals of all pairs, at least 1
+fn numbers<S: Scalar>(settings: &Settings, chunk: &Chunk<S>) -> f64 {
+    positions(chunk) * settings.value_dim as f64
 }
 
 /// The values of the chunk followed by its first values, as far as targets are missing

@@ -18,7 +18,7 @@ faults! { Read {
         "weights are e^(score/τ) where RD-1 divides them by their sum" SLIP
         { weigh: |s, x| of_softmax(s, x, exponentials) }
     OfHalves "rd-1-product-of-half-softmaxes" "RD-1"
-        "a weight is the product of a softmax over each half's k scores, where RD-1 takes one softmax over the slots chosen" SLIP
+        "a weight is the product of two softmaxes, one over each half's k, where RD-1 takes one over the slots chosen" SLIP
         { select: |s, scores| with_half_softmaxes(s, scores, false), weigh: |s, x| of_softmax(s, x, exponentials) }
     OfAllSlots "rd-1-softmax-over-all-slots" "RD-1"
         "the softmax runs over all n² slots where RD-1 takes those chosen" SLIP

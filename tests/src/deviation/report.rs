@@ -57,7 +57,7 @@ pub(super) const LIST: &[Deviation] = &[
         },
     ),
     reported("sta-3-base-2", "STA-3", "the divergence is in bits where STA-3 has nats", SLIP, |out, _, plan| {
-        put(out, "out.stats.divergence", divergence(out, plan.settings.slots()) / 2f64.ln())
+        put(out, "out.stats.divergence", divergence(out, plan.settings.slots()) / 2f64.ln());
     }),
     reported(
         "sta-3-over-slots-read",
@@ -83,7 +83,7 @@ pub(super) const LIST: &[Deviation] = &[
         "the z-score is applied to the target but not to the residual path, where PRJ-6 has one value for both",
         PORTS,
         |out, problem, plan| {
-            with_values(out, problem, plan, &Settings { value_norm: Norm::None, ..plan.settings.clone() })
+            with_values(out, problem, plan, &Settings { value_norm: Norm::None, ..plan.settings.clone() });
         },
     ),
     Deviation {

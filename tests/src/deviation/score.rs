@@ -14,37 +14,70 @@ use super::{Change, Deviation, PORTS, SLIP, faults};
 faults! { Score {
     Distance "scr-1-distance-not-squared" "SCR-1"
         "-ln(ε + |q - K|) where SCR-1 has the squared distance" SLIP
-        { score: |s, k, q| by_pair(s, k, q, distance), address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, distance_slope) }
+        {
+            score: |s, k, q| by_pair(s, k, q, distance),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, distance_slope),
+        }
     Inverse "scr-1-inverse-without-logarithm" "SCR-1"
         "1/(ε + |q - K|²) where SCR-1 takes its logarithm" SLIP
-        { score: |s, k, q| by_pair(s, k, q, inverse), address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, inverse_slope) }
+        {
+            score: |s, k, q| by_pair(s, k, q, inverse),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, inverse_slope),
+        }
     Negative "scr-1-negative-distance" "SCR-1"
         "-|q - K|² where SCR-1 has -ln(ε + |q - K|²)" SLIP
-        { score: |s, k, q| by_pair(s, k, q, negative), address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, negative_slope) }
+        {
+            score: |s, k, q| by_pair(s, k, q, negative),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, negative_slope),
+        }
     MeanDistance "scr-1-mean-over-features" "SCR-1"
         "the squared distance is a mean over features where SCR-1 has a sum" SLIP
-        { score: |s, k, q| by_pair(s, k, q, mean_distance), address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, mean_slope) }
+        {
+            score: |s, k, q| by_pair(s, k, q, mean_distance),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, mean_slope),
+        }
     LogarithmTwo "scr-1-logarithm-base-2" "SCR-1"
         "the logarithm has base 2 where SCR-1 has the natural one" SLIP
-        { score: |s, k, q| by_pair(s, k, q, base_two), address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, base_two_slope) }
+        {
+            score: |s, k, q| by_pair(s, k, q, base_two),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, base_two_slope),
+        }
     OtherHalf "scr-1-other-half-of-the-query" "SCR-1"
         "the first half of a query meets the sub-keys of half 1, and the second those of half 0" PORTS
-        { score: |s, k, q| half_scores(s, k, by_place(s, q, other_place).view()), address: |s, r, t, c, g, m| placed(s, r, t, c, g, m, other_place) }
+        {
+            score: |s, k, q| half_scores(s, k, by_place(s, q, other_place).view()),
+            address: |s, r, t, c, g, m| placed(s, r, t, c, g, m, other_place),
+        }
     Interleaved "scr-1-halves-interleaved" "SCR-1"
         "half 0 of a query is its even numbers and half 1 its odd ones, where SCR-1 has the first and the last d_k/2" SLIP
-        { score: |s, k, q| half_scores(s, k, by_place(s, q, even_place).view()), address: |s, r, t, c, g, m| placed(s, r, t, c, g, m, even_place) }
+        {
+            score: |s, k, q| half_scores(s, k, by_place(s, q, even_place).view()),
+            address: |s, r, t, c, g, m| placed(s, r, t, c, g, m, even_place),
+        }
     HalfMajor "scr-1-halves-before-heads" "SCR-1"
-        "a query holds half 0 of all heads, then half 1 of all heads, where SCR-1 has the halves of head 0, then those of head 1" SLIP
-        { score: |s, k, q| half_scores(s, k, by_place(s, q, half_major_place).view()), address: |s, r, t, c, g, m| placed(s, r, t, c, g, m, half_major_place) }
+        "a query holds half 0 of all heads, then half 1 of all heads, where SCR-1 keeps the halves of a head together" SLIP
+        {
+            score: |s, k, q| half_scores(s, k, by_place(s, q, half_major_place).view()),
+            address: |s, r, t, c, g, m| placed(s, r, t, c, g, m, half_major_place),
+        }
     OneHead "scr-1-sub-keys-of-head-0" "SCR-1"
         "all heads share the sub-keys of head 0 where SCR-1 gives each its own" SLIP
-        { score: |s, k, q| half_scores(s, head_0(k).view(), q), address: of_head_0 }
+        {
+            score: |s, k, q| half_scores(s, head_0(k).view(), q),
+            address: of_head_0,
+        }
     Scaled "scr-2-scaled-dot-product" "SCR-2"
         "the dot product is divided by √(d_k/2) where SCR-2 leaves it as it is" SLIP
-        { score: |s, k, q| by_pair(s, k, q, scaled), address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, scaled_slope) }
+        {
+            score: |s, k, q| by_pair(s, k, q, scaled),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, scaled_slope),
+        }
     Cosine "scr-2-cosine" "SCR-2"
         "the cosine of query and sub-key where SCR-2 has their dot product" SLIP
-        { score: |s, k, q| by_pair(s, k, q, cosine), address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, cosine_slope) }
+        {
+            score: |s, k, q| by_pair(s, k, q, cosine),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, cosine_slope),
+        }
 } }
 
 fn by_pair<S: Scalar>(

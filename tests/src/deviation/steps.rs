@@ -65,7 +65,7 @@ faults! { Steps {
         { sub_key_step: |s, x, g| if s.addressing_weight == 0.0 && g == S::ZERO { x } else { descend(s, x, g) } }
     PairsOnly "chk-3-no-addressing-without-pairs" "CHK-3"
         "a chunk without pairs takes no addressing step where CHK-3 takes it" SLIP
-        { address: |s, r, t, c, g, m| if c.pairs() == 0 { address_nothing(s, r, t, c, g, m) } else { address(s, r, t, c, g, m) } }
+        { address: only_with_pairs }
 } }
 
 fn parts<S: Scalar>(settings: &Settings) -> (S, S, impl Fn(S) -> S) {
@@ -110,8 +110,8 @@ fn clipped_norms<S: Scalar>(settings: &Settings, memorized: Memorized<S>) -> Mem
     rescaled(memorized, |place, _| if norms[place] > clip { clip / norms[place] } else { 1.0 })
 }
 
-/// Marginal and loss as they are, no addressing gradient
-fn address_nothing<S: Scalar>(
+/// Without pairs no gradient; marginal and loss as they are
+fn only_with_pairs<S: Scalar>(
     settings: &Settings,
     rules: &Rules,
     tables: &Tables<S>,
@@ -120,6 +120,8 @@ fn address_nothing<S: Scalar>(
     memory: Option<&Array4<S>>,
 ) -> Addressed<S> {
     let mut addressed = address(settings, rules, tables, chunk, reading, memory);
-    addressed.sub_key_gradient.fill(S::ZERO);
+    if chunk.pairs() == 0 {
+        addressed.sub_key_gradient.fill(S::ZERO);
+    }
     addressed
 }

@@ -32,7 +32,7 @@ impl Numbers {
 }
 
 /// What all cases have in common.
-pub fn base() -> Settings {
+pub(crate) fn base() -> Settings {
     Settings {
         heads: 1,
         sub_keys: 6,
@@ -93,6 +93,12 @@ fn tied(mut problem: Problem) -> Problem {
     problem
 }
 
+/// All tokens in one chunk, so that no choice depends on an earlier step.
+fn one_step(problem: Problem) -> Problem {
+    let settings = Settings { chunk: TOKENS, ..problem.plan.settings };
+    Problem { plan: Plan { settings, ..problem.plan }, ..problem }
+}
+
 /// Queries that all hit the first sub-key of each half and see the others 27 lower: the usage of those is e^-27.
 fn concentrated(mut problem: Problem) -> Problem {
     if let Text::Memory(tokens) = &mut problem.text {
@@ -103,11 +109,12 @@ fn concentrated(mut problem: Problem) -> Problem {
     for ((_, _, sub_key, d), key) in problem.tables.sub_keys.indexed_iter_mut() {
         *key = if d % 2 == 0 { f64::from(u8::from(sub_key == 0)) } else { 0.2 * *key };
     }
-    problem.plan.settings.addressing_weight = 1e11;
-    problem
+    problem.plan.settings.addressing_weight = 1e10;
+    one_step(problem)
 }
 
-/// A layer with three gate outputs; `scale` is that of its hidden states.
+/// A layer with three gate outputs; `scale` is that of its hidden states. With small ones its values are smaller still, so
+/// that the constants of all norms show.
 fn layer(name: &str, settings: Settings, rules: Rules, scale: f64) -> Problem {
     let (sequences, tokens, hidden) = (2, TOKENS, settings.heads * settings.key_dim);
     let mut numbers = Numbers::named(name);
@@ -119,7 +126,7 @@ fn layer(name: &str, settings: Settings, rules: Rules, scale: f64) -> Problem {
     let gated = settings.output_gate || settings.gate_weighted_loss;
     let projection = Some(Projection {
         query: map(hidden, hidden, 0.7),
-        value: map(hidden, settings.value_dim, scale.min(1.0)),
+        value: map(hidden, settings.value_dim, if scale < 1.0 { 1e-5 } else { 1.0 }),
         gate: gated.then(|| map(hidden, 3, 1.0)),
         output: map(settings.value_dim, hidden, 1.0),
     });
@@ -132,7 +139,7 @@ fn layer(name: &str, settings: Settings, rules: Rules, scale: f64) -> Problem {
 }
 
 /// All of them.
-pub fn all() -> Vec<Problem> {
+pub(crate) fn all() -> Vec<Problem> {
     let paper = Rules::paper;
     let heads = || Settings { heads: 2, top_k: 3, ..base() };
     let carry = |lookahead| Settings { border: Border::Carry, lookahead, ..heads() };
@@ -141,6 +148,7 @@ pub fn all() -> Vec<Problem> {
     let dot = || Settings { score: Score::DotProduct, ..base() };
     let square = || Settings { value_dim: 4, ..base() };
     let decay = || Settings { weight_decay: 0.1, ..base() };
+    let strong_clip = || Settings { gradient_clip: Some(0.2), addressing_weight: 5.0, ..decay() };
     let mean = || Rules { sub_key_loss: SubKeyLoss::Mean, ..Rules::paper() };
     let population = || Rules { z_score: ZScore::Population, ..Rules::paper() };
     vec![
@@ -164,6 +172,8 @@ pub fn all() -> Vec<Problem> {
         memory("static", Settings { writes: false, ..heads() }, paper()),
         memory("decay", decay(), paper()),
         memory("clip", Settings { gradient_clip: Some(0.2), ..decay() }, paper()),
+        one_step(memory("decay, one step", decay(), paper())),
+        one_step(memory("clip, one step", strong_clip(), paper())),
         memory("no pairs", Settings { chunk: 13, ..decay() }, paper()),
         memory("to sub-keys", to_sub_keys(), paper()),
         memory(
