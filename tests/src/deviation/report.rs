@@ -130,6 +130,9 @@ fn replace(out: &mut Outputs, name: &str, numbers: Vec<f64>) {
 /// The output of the same reads with the values that other settings give
 fn with_values(out: &mut Outputs, problem: &Problem, plan: &Plan, settings: &Settings) {
     let (Text::Layer { hidden, .. }, Some(maps)) = (&problem.text, &problem.projection) else { return };
+    if settings.value_norm == plan.settings.value_norm {
+        return;
+    }
     let Some(reads) = out.get("out.reads") else { return };
     let shape = (hidden.nrows(), plan.settings.value_dim);
     let Ok(reads) = Array2::from_shape_vec(shape, reads.data.to_f64()) else { return };

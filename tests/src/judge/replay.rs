@@ -5,7 +5,7 @@
 //! injected   the same in the implementation's arithmetic, every result of a stage times 1 + ξ·u, ξ drawn from ±1
 //! envelope   the largest difference of any injected run from the oracle in a row of the tensor, or the root mean square of
 //!            these over the whole tensor, whichever is larger
-//! bound      8 times the envelope, and one rounding of the number itself
+//! bound      8 times the envelope, and four roundings of the number itself
 //! ```
 
 use fwpkm_reference::select::Selected;
@@ -208,7 +208,8 @@ impl Replayed<'_> {
             }
         }
         let width = expected.shape.last().copied().unwrap_or(1).max(1);
-        let rounding = |x: f64| numbers.unit_roundoff() * x.abs() + numbers.spacing().max(f64::from(f32::MIN_POSITIVE));
+        let rounding =
+            |x: f64| 4.0 * numbers.unit_roundoff() * x.abs() + numbers.spacing().max(f64::from(f32::MIN_POSITIVE));
         let squares: f64 = envelope.iter().map(|x| x * x).sum();
         let typical = (squares / envelope.len().max(1) as f64).sqrt();
         let of_row = |row: &[f64]| row.iter().fold(typical, |most, x| most.max(*x));
