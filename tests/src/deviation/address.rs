@@ -24,6 +24,9 @@ faults! { Address {
     ConstantMarginal "adr-4-not-through-the-softmax" "ADR-4"
         "c stands for the gradient of the half scores where ADR-4 passes it through the softmax" SLIP
         { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, past_softmax) }
+    ConstantAlone "adr-4-constant-not-differentiated" "ADR-4"
+        "c is ln(p̄ + e) where ADR-4 adds p̄/(p̄ + e)" SLIP
+        { address: |s, r, t, c, g, m| with_slopes(s, r, t, c, g, m, undifferentiated) }
     NoFactorTwo "adr-5-no-factor-two" "ADR-5"
         "D is (q - K)/(ε + |q - K|²) where ADR-5 has twice that" SLIP
         { address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, half_slope) }
@@ -131,6 +134,21 @@ fn without_mean<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, margi
 
 fn past_softmax<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, marginal: &Array2<S>) -> Sparse<S> {
     each_slope(s, rules, usage, marginal, |_, c| c)
+}
+
+/// ADR-4 with c = ln(p̄ + e)
+fn undifferentiated<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, marginal: &Array2<S>) -> Sparse<S> {
+    let e = S::from_f64(rules.log_epsilon);
+    let c = marginal.mapv(|p| if p > S::ZERO { (p + e).ln() } else { S::ZERO });
+    let scale = S::from_f64(s.addressing_weight) / S::from_f64(usage.rows().max(1) as f64);
+    let mut slopes = usage.clone();
+    for (at, list) in slopes.lists.iter_mut().enumerate() {
+        let mean = list.iter().fold(S::ZERO, |sum, &(sub_key, p)| sum + p * c[[at % 2, sub_key]]);
+        for (sub_key, p) in list {
+            *p = scale * *p * (c[[at % 2, *sub_key]] - mean);
+        }
+    }
+    slopes
 }
 
 fn times_rows<S: Scalar>(s: &Settings, rules: &Rules, usage: &Sparse<S>, marginal: &Array2<S>) -> Sparse<S> {

@@ -13,10 +13,13 @@ use super::{Change, Deviation, PORTS, SLIP, faults};
 faults! { Memorize {
     CountsPairs "mem-3-counts-pairs-only" "MEM-3"
         "N_i counts reads of tokens with a target where MEM-3 counts all of the chunk" SLIP
-        { memorize: |s, r, t, c, g, n| recounted(s, r, t, c, g, n, |c, row| row < c.pairs() * c.sequences()) }
+        { memorize: |s, r, t, c, g, n| recounted(s, r, t, c, g, n, paired) }
     CountsUnmasked "mem-3-counts-unmasked-only" "MEM-3"
         "N_i counts reads of unmasked tokens where MEM-3 counts all" SLIP
         { memorize: |s, r, t, c, g, n| recounted(s, r, t, c, g, n, unmasked) }
+    CountsWrites "mem-3-counts-writes" "MEM-3"
+        "N_i counts the writes to a slot, of unmasked pairs, where MEM-3 counts all reads" PORTS
+        { memorize: |s, r, t, c, g, n| recounted(s, r, t, c, g, n, |c, row| paired(c, row) && unmasked(c, row)) }
     CountsTokens "mem-3-counts-tokens" "MEM-3"
         "N_i counts a token once however many heads read the slot, where MEM-3 counts every head" SLIP
         { memorize: |s, r, t, c, g, n| divided(memorize(s, r, t, c, g, n), &tokens_reading(n)) }
@@ -50,6 +53,9 @@ faults! { Memorize {
     PlusOne "mem-4-divided-by-one-more" "MEM-4"
         "divides by N_i + 1 where MEM-4 divides by N_i" SLIP
         { memorize: |s, r, t, c, g, n| rescaled(memorize(s, r, t, c, g, n), |_, count| count / (count + 1.0)) }
+    NotCounted "mem-4-slots-not-counted-stay" "MEM-4"
+        "a slot with N_i = 0 stays as it is where MEM-4 divides by 1" SLIP
+        { memorize: |s, r, t, c, g, n| counted_only(memorize(s, r, t, c, g, n)) }
     Unweighted "mem-4-not-weighted-by-w" "MEM-4"
         "every slot read gets the whole residual where MEM-4 weighs it by w" PORTS
         { memorize: |s, r, t, c, g, n| weighted(s, r, t, c, g, n, |_, _| S::ONE) }
@@ -86,6 +92,11 @@ pub(super) fn rescaled<S: Scalar>(mut memorized: Memorized<S>, factor: impl Fn(u
     memorized
 }
 
+fn counted_only<S: Scalar>(memorized: Memorized<S>) -> Memorized<S> {
+    let counts = memorized.read_counts.clone();
+    rescaled(memorized, |place, _| if counts[place] == 0 { 0.0 } else { 1.0 })
+}
+
 /// The value gradient with another divisor for each slot
 fn divided<S: Scalar>(memorized: Memorized<S>, divisors: &BTreeMap<usize, f64>) -> Memorized<S> {
     let slots = memorized.slots.clone();
@@ -113,6 +124,10 @@ fn recounted<S: Scalar>(
     memorized = divided(memorized, &divisors);
     memorized.read_counts = found.into_values().collect();
     memorized
+}
+
+fn paired<S: Scalar>(chunk: &Chunk<S>, row: usize) -> bool {
+    row < chunk.pairs() * chunk.sequences()
 }
 
 fn unmasked<S: Scalar>(chunk: &Chunk<S>, row: usize) -> bool {

@@ -33,6 +33,9 @@ faults! { Pairs {
     NoGate "mem-2-not-weighted-by-gate" "MEM-2"
         "pairs weigh 1 where MEM-2 weighs them by the gate" PORTS
         { memorize: |s, r, t, c, g, n| memorize(s, r, t, &gated(c, |_| S::ONE), g, n) }
+    GradientUngated "mem-2-gradient-without-gate" "MEM-2"
+        "the gate weighs the reported loss but not the gradient where MEM-2 weighs both" SLIP
+        { memorize: gradient_ungated }
     GateSquared "mem-2-gate-squared" "MEM-2"
         "pairs weigh g² where MEM-2 weighs them by g" SLIP
         { memorize: |s, r, t, c, g, n| memorize(s, r, t, &gated(c, |gate| gate * gate), g, n) }
@@ -137,6 +140,19 @@ fn loss_ungated<S: Scalar>(
     let weights = pair_weights(&gated(chunk, |_| S::ONE));
     let pair_losses = pair_losses(weights.view(), residuals(chunk, reading.reads.view()).view());
     Memorized { pair_losses, ..memorize(settings, rules, tables, chunk, reading, counted) }
+}
+
+fn gradient_ungated<S: Scalar>(
+    settings: &Settings,
+    rules: &Rules,
+    tables: &Tables<S>,
+    chunk: &Chunk<S>,
+    reading: &Reading<S>,
+    counted: &Counted,
+) -> Memorized<S> {
+    let gated_losses = memorize(settings, rules, tables, chunk, reading, counted).pair_losses;
+    let ungated = memorize(settings, rules, tables, &gated(chunk, |_| S::ONE), reading, counted);
+    Memorized { pair_losses: gated_losses, ..ungated }
 }
 
 /// The residual's sign in its place

@@ -18,6 +18,12 @@ faults! { Score {
             score: |s, k, q| by_pair(s, k, q, distance),
             address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, distance_slope),
         }
+    Root "scr-1-epsilon-inside-the-root" "SCR-1"
+        "-ln √(ε + |q - K|²), half of the score, where SCR-1 takes no root" SLIP
+        {
+            score: |s, k, q| by_pair(s, k, q, root),
+            address: |s, r, t, c, g, m| with_derivative(s, r, t, c, g, m, root_slope),
+        }
     Inverse "scr-1-inverse-without-logarithm" "SCR-1"
         "1/(ε + |q - K|²) where SCR-1 takes its logarithm" SLIP
         {
@@ -129,6 +135,14 @@ fn distance_slope<S: Scalar>(settings: &Settings, q: ArrayView1<S>, k: ArrayView
         let d = square.sqrt();
         if d > S::ZERO { S::ONE / (d * (e + d)) } else { S::ZERO }
     })
+}
+
+fn root<S: Scalar>(settings: &Settings, q: ArrayView1<S>, k: ArrayView1<S>) -> S {
+    with_distance(settings, q, k, |e, square| -(e + square).sqrt().ln())
+}
+
+fn root_slope<S: Scalar>(settings: &Settings, q: ArrayView1<S>, k: ArrayView1<S>) -> Array1<S> {
+    with_slope(settings, q, k, |e, square| S::ONE / (e + square))
 }
 
 fn inverse<S: Scalar>(settings: &Settings, q: ArrayView1<S>, k: ArrayView1<S>) -> S {
