@@ -78,7 +78,8 @@ impl Recorded {
         if steps && settings.top_k * settings.heads > 1 {
             fields.push("read_factor");
         }
-        if self.pair_factors().iter().any(|factor| *factor != 1.0) {
+        // A factor of 0 belongs to a step whose pairs are all masked: it has nothing to scale.
+        if self.pair_factors().iter().any(|factor| ![0.0, 1.0].contains(factor)) {
             fields.push("pair_factor");
         }
         if carried {
