@@ -12,12 +12,8 @@ fn factors(vector: &Vector) -> Vec<(&'static str, usize)> {
     let (s, case) = (&vector.plan.settings, &vector.file.case);
     let queries = if s.border == Border::Carry { s.chunk } else { case.tokens };
     let pairs = if s.border == Border::Carry { s.chunk } else { case.tokens.saturating_sub(s.lookahead) };
-    let mut factors = vec![
-        ("d_v", s.value_dim),
-        ("k·H", s.top_k * s.heads),
-        ("n", s.sub_keys),
-        ("queries", queries * case.batch),
-    ];
+    let mut factors =
+        vec![("d_v", s.value_dim), ("k·H", s.top_k * s.heads), ("n", s.sub_keys), ("queries", queries * case.batch)];
     let only_if = [
         ("k", s.top_k, s.heads > 1),
         ("H", s.heads, s.heads > 1),
@@ -61,7 +57,10 @@ fn settings_vary_among_the_cases_of_a_clause() {
             by_clause.entry(clause.clone()).or_default().push(point);
         }
     }
-    for clause in ["MEM-1", "MEM-2", "MEM-3", "MEM-4", "MEM-5", "MEM-6", "ADR-1", "ADR-2", "ADR-3", "ADR-4", "ADR-5", "ADR-6", "CHK-2"] {
+    for clause in [
+        "MEM-1", "MEM-2", "MEM-3", "MEM-4", "MEM-5", "MEM-6", "ADR-1", "ADR-2", "ADR-3", "ADR-4", "ADR-5", "ADR-6",
+        "CHK-2",
+    ] {
         for (place, name) in ["k", "H", "C", "L"].iter().enumerate() {
             let values: BTreeSet<usize> = by_clause[clause].iter().map(|point| point[place]).collect();
             assert!(values.len() >= 2, "{clause}: {name} is always {values:?}");
