@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{DIM, GREEN, Outcome, RED, YELLOW, print};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::vectors::entry::Folder;
 use crate::vectors::export::export;
 use crate::vectors::regenerate::{FileReport, State, regenerate};
@@ -30,6 +30,9 @@ struct Regenerate {
     /// Folder of the vectors
     #[arg(default_value = "spec/vectors/certified")]
     folder: PathBuf,
+    /// Only vectors whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// Only say which files differ
     #[arg(long)]
     check: bool,
@@ -66,11 +69,15 @@ fn regenerate_folder(arguments: &Regenerate) -> Result<Outcome> {
             print(&line);
         }
     };
-    let reports = regenerate(&arguments.folder, !arguments.check, &mut say)?;
+    let reports = regenerate(&arguments.folder, arguments.only.as_deref(), !arguments.check, &mut say)?;
     let count = |is: fn(&State) -> bool| reports.iter().filter(|report| is(&report.state)).count();
     let (same, written) = (count(|s| *s == State::Same), count(|s| matches!(s, State::Written(_))));
     let wrong = reports.len() - same - written;
     let total = reports.len();
+    if total == 0 {
+        let reason = format!("no vector's name contains {:?}", arguments.only.as_deref().unwrap_or_default());
+        return Err(Error::Usage { reason });
+    }
     print(&match (wrong, written) {
         (0, 0) => format!("{GREEN}all {total} vectors are as the catalogue gives them{GREEN:#}\n"),
         (0, _) => format!("{GREEN}{written} of {total} vectors written, the others agree{GREEN:#}\n"),

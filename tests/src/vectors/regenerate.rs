@@ -35,14 +35,19 @@ pub struct FileReport {
 /// Allowed difference of margins, relative: they come from the same scores as the outputs.
 const MARGIN_BOUND: f64 = 1e-9;
 
-/// Holds every file of a folder against the catalogue; `write` replaces those that differ.
+/// Holds the files of a folder against the catalogue; `write` replaces those that differ.
 ///
-/// Files that agree are left alone, so that machines whose logarithms differ in the last bit do not rewrite each other's.
+/// `only` names the entries looked at: those whose name contains it. Files that agree are left alone, so that machines whose logarithms differ in the last bit do not rewrite each other's.
 ///
 /// # Errors   what cannot be drawn, read or written; a file that differs is no error
-pub fn regenerate(root: &Path, write: bool, done: &mut dyn FnMut(&FileReport)) -> Result<Vec<FileReport>> {
+pub fn regenerate(
+    root: &Path,
+    only: Option<&str>,
+    write: bool,
+    done: &mut dyn FnMut(&FileReport),
+) -> Result<Vec<FileReport>> {
     let mut reports = Vec::new();
-    for entry in catalogue() {
+    for entry in catalogue().into_iter().filter(|entry| only.is_none_or(|only| entry.name.contains(only))) {
         for vector in vectors(&entry)? {
             let path = vector.path(root);
             let state = match (difference(&path, &vector)?, write) {
@@ -57,7 +62,7 @@ pub fn regenerate(root: &Path, write: bool, done: &mut dyn FnMut(&FileReport)) -
             reports.last().into_iter().for_each(&mut *done);
         }
     }
-    for path in files(root)? {
+    for path in if only.is_none() { files(root)? } else { Vec::new() } {
         if !reports.iter().any(|report| report.path == path) {
             reports.push(FileReport { path, state: State::Unknown });
             reports.last().into_iter().for_each(&mut *done);

@@ -116,51 +116,86 @@ fn margins_are_wide_but_where_a_case_says_otherwise() {
     assert!(ties >= 4 && near_ties >= 2);
 }
 
+/// A copy of one vector with one number changed
+fn changed(original: &TensorFile, change: &str) -> Vec<(String, fwpkm_spec::Tensor)> {
+    let each = original.names().map(|name| {
+        let mut tensor = original.tensor(name).unwrap();
+        match &mut tensor.data {
+            Data::F32(numbers) if name == change => numbers[0] += 0.03125,
+            Data::F64(numbers) if name == change => numbers[0] += 1e-6,
+            _ => {}
+        }
+        (name.to_string(), tensor)
+    });
+    each.collect()
+}
+
 #[test]
 fn a_changed_file_is_noticed_and_written_anew() {
-    let copy = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir().unwrap();
     let name = "both/sel_3_slot_index.safetensors";
-    std::fs::create_dir(copy.path().join("both")).unwrap();
-    let changed = copy.path().join(name);
-    let original = TensorFile::open(folder().join(name)).unwrap();
-    let tensors = |change: &str| -> Vec<(String, fwpkm_spec::Tensor)> {
-        let each = original.names().map(|name| {
-            let mut tensor = original.tensor(name).unwrap();
-            match &mut tensor.data {
-                Data::F32(numbers) if name == change => numbers[0] += 0.03125,
-                Data::F64(numbers) if name == change => numbers[0] += 1e-6,
-                _ => {}
-            }
-            (name.to_string(), tensor)
-        });
-        each.collect()
-    };
-    let report = |arguments: &[&str]| {
-        let mut all: Vec<&std::ffi::OsStr> = vec!["vectors".as_ref(), "regenerate".as_ref(), copy.path().as_ref()];
-        all.extend(arguments.iter().map(std::ffi::OsStr::new));
-        let output = fwpkm(&all);
+    std::fs::create_dir(root.path().join("both")).unwrap();
+    let (copy, original) = (root.path().join(name), TensorFile::open(folder().join(name)).unwrap());
+    let report = |more: &[&str]| {
+        let mut arguments: Vec<&std::ffi::OsStr> =
+            vec!["vectors".as_ref(), "regenerate".as_ref(), root.path().as_ref()];
+        arguments.extend(["--only", "sel_3_slot_index"].iter().chain(more).map(std::ffi::OsStr::new));
+        let output = fwpkm(&arguments);
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     };
     for change in ["in.queries", "out.reads", "trace.score.half_scores"] {
-        tensor_file::write(&changed, original.metadata(), &tensors(change)).unwrap();
+        tensor_file::write(&copy, original.metadata(), &changed(&original, change)).unwrap();
         let (status, text) = report(&["--check"]);
-        let line = text.lines().find(|line| line.contains("sel_3_slot_index")).unwrap_or_default();
-        assert!(status == 1 && line.starts_with("differs") && line.contains(change), "{change}: {line}");
+        assert!(status == 1 && text.starts_with("differs") && text.contains(change), "{change}: {text}");
     }
-    let mut metadata = original.metadata().clone();
-    metadata.insert("case".into(), metadata["case"].replace("\"topk\":2", "\"topk\":3"));
-    tensor_file::write(&changed, &metadata, &tensors("")).unwrap();
-    assert!(report(&["--check"]).1.contains("its metadata `case` is another"));
-    std::fs::write(copy.path().join("both/stray.safetensors"), "").unwrap();
-    let (status, text) = report(&[]);
-    assert!(status == 1 && text.contains("stray.safetensors: the catalogue has no such vector"), "{text}");
-    std::fs::remove_file(copy.path().join("both/stray.safetensors")).unwrap();
-    assert_eq!(report(&["--check"]).0, 0);
-    let names = |root: &std::path::Path| -> Vec<_> {
-        let paths = case_paths(root).unwrap();
-        paths.into_iter().map(|path| path.strip_prefix(root).unwrap().to_owned()).collect()
-    };
-    assert_eq!(names(copy.path()), names(&folder()));
+    for (key, from, to) in [("case", "\"topk\":2", "\"topk\":3"), ("certificate", "j·n", "j+n")] {
+        let mut metadata = original.metadata().clone();
+        metadata.insert(key.into(), metadata[key].replace(from, to));
+        tensor_file::write(&copy, &metadata, &changed(&original, "")).unwrap();
+        let (status, text) = report(&["--check"]);
+        assert!(status == 1 && text.contains(key), "{key}: {text}");
+    }
+    assert!(report(&[]).1.starts_with("written"));
+    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(folder().join(name)).unwrap());
+    std::fs::remove_file(&copy).unwrap();
+    assert!(report(&["--check"]).1.contains("is not there"));
+}
+
+#[test]
+fn a_file_that_the_catalogue_does_not_have_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let stray = root.path().join("stray.safetensors");
+    std::fs::write(&stray, "").unwrap();
+    let output = fwpkm(&["vectors".as_ref(), "regenerate".as_ref(), root.path().as_ref(), "--check".as_ref()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("stray.safetensors: the catalogue has no such vector"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("is not there")).count(), vectors().len());
+    assert_eq!(output.status.code(), Some(1));
+    let output =
+        fwpkm(&["vectors".as_ref(), "regenerate".as_ref(), root.path().as_ref(), "--only".as_ref(), "sel_9".as_ref()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no vector's name contains \"sel_9\""));
+}
+
+#[test]
+fn no_case_is_degenerate_or_grows_without_bound() {
+    for vector in vectors() {
+        let (name, s) = (&vector.name, &vector.plan.settings);
+        let numbers = |tensor: &str| -> Vec<f64> {
+            let count = vector.file.shape(tensor).unwrap().iter().product();
+            vector.file.elements(tensor, 0..count).unwrap().to_f64()
+        };
+        let largest = |tensor: &str| numbers(tensor).iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+        let weighed = numbers("out.weights").iter().filter(|w| **w != 0.0).count() as f64;
+        assert!(weighed >= 0.4 * numbers("out.weights").len() as f64, "{name}: most weights are 0");
+        for table in ["sub_keys", "slot_values"] {
+            let growth = largest(&format!("out.{table}")) / largest(&format!("in.{table}"));
+            assert!(growth < 9.0, "{name}: {table} grow by {growth}");
+        }
+        let moves = s.writes && (s.addressing_weight > 0.0 || s.memory_gradient_to_sub_keys || s.weight_decay > 0.0);
+        let stays = numbers("in.sub_keys") == numbers("out.sub_keys");
+        assert_eq!(stays, !moves, "{name}: sub-keys");
+    }
 }
 
 #[test]

@@ -28,12 +28,12 @@ fn kept() -> Vec<Entry> {
         .near(8)
         .set(|s| s.temperature = 4.0),
         entry("adr_1_silu", &["ADR-1", "ADR-4"], "silu weighs reads; addressing stays a softmax.")
-            .memory(3, 6, 4, 5, 2)
+            .memory(3, 7, 4, 8, 2)
             .drop(5, 1)
             .text(1, 5)
             .sub_keys(24, 0.03125)
-            .near(8)
-            .set(|s| (s.activation, s.learning_rate) = (Activation::Silu, 0.25)),
+            .near(24)
+            .set(|s| (s.addressing_weight, s.activation, s.learning_rate) = (64.0, Activation::Silu, 0.003_906_25)),
         tied(entry(
             "adr_1_ties",
             &["ADR-1", "SEL-1"],
@@ -76,7 +76,7 @@ fn marginals() -> Vec<Entry> {
             &["ADR-2", "ADR-5"],
             "One mean over the rows of three heads and two sequences, masked ones included.",
         )
-        .memory(3, 5, 4, 7, 2)
+        .memory(3, 5, 4, 7, 4)
         .drop(4, 1)
         .text(2, 4)
         .sub_keys(24, 0.03125)
@@ -89,13 +89,14 @@ fn marginals() -> Vec<Entry> {
             .text(1, 7)
             .sub_keys(24, 0.03125)
             .near(8)
-            .set(|s| s.addressing_weight = 4.0),
+            .set(|s| s.addressing_weight = 2.0),
         entry("adr_2_one_row", &["ADR-2", "ADR-4"], "One token, one head: p̄ is its softmax.")
             .memory(1, 6, 4, 5, 3)
             .drop(1, 0)
             .text(1, 1)
             .sub_keys(24, 0.03125)
-            .near(8),
+            .near(8)
+            .set(|s| s.addressing_weight = 0.375),
         entry("adr_3_weight_half", &["ADR-3", "ADR-4"], "α = 0.5.")
             .memory(1, 7, 4, 5, 3)
             .drop(6, 2)
@@ -104,13 +105,13 @@ fn marginals() -> Vec<Entry> {
             .near(6)
             .set(|s| s.addressing_weight = 0.5),
         entry("adr_3_weight_10", &["ADR-3", "ADR-4", "ADR-5"], "α = 10, as some ports have it; three heads.")
-            .memory(3, 6, 6, 4, 2)
+            .memory(3, 7, 6, 8, 2)
             .drop(5, 1)
             .text(1, 5)
             .near(16)
             .set(|s| s.addressing_weight = 10.0),
         entry("adr_3_weight_0", &["ADR-3", "ADR-6"], "α = 0: p̄ and H are reported, the sub-keys stay.")
-            .memory(1, 6, 4, 5, 3)
+            .memory(1, 8, 4, 5, 3)
             .drop(7, 1)
             .text(1, 7)
             .set(|s| s.addressing_weight = 0.0),
@@ -119,7 +120,7 @@ fn marginals() -> Vec<Entry> {
 
 /// Sub-keys of which the first of each half wins every query by 26 to 33, so that the others have p̄ below 1e-11
 fn one_sided(entry: Entry) -> Entry {
-    entry.memory(1, 4, 4, 3, 2).drop(3, 1).text(1, 3).set(|s| s.score = Score::DotProduct).draw(|inputs| {
+    entry.memory(1, 4, 4, 5, 2).drop(3, 0).text(1, 3).set(|s| s.score = Score::DotProduct).draw(|inputs| {
         let half = [2.0, 2.0, -2.0, -2.0, -2.25, -2.5, -2.625, -3.0];
         inputs.sub_keys = Table::Given([half, half].concat());
         let queries = [4.0, 3.5, 3.5, 4.25, 3.75, 4.0, 3.5, 3.5, 3.5, 3.25, 4.25, 3.25];
@@ -146,27 +147,28 @@ fn log_epsilon() -> Vec<Entry> {
 fn gradients() -> Vec<Entry> {
     vec![
         entry("adr_4_dot_product", &["ADR-4", "ADR-5", "SCR-2"], "Dot products: the gradient runs along the query.")
-            .memory(3, 6, 4, 5, 2)
+            .memory(3, 7, 4, 8, 2)
             .drop(5, 1)
             .text(1, 5)
             .wide(64, 0.03125)
             .sub_keys(24, 0.03125)
             .set(|s| (s.score, s.addressing_weight) = (Score::DotProduct, 4.0)),
         entry("adr_5_exact_hits", &["ADR-5", "SCR-1"], "A sub-key that is hit takes no gradient from that query.")
-            .memory(1, 6, 4, 5, 2)
+            .memory(1, 6, 4, 3, 2)
             .drop(5, 1)
             .text(1, 5)
             .sub_keys(10, 0.03125)
             .near(0)
-            .set(|s| s.addressing_weight = 3.0),
+            .set(|s| s.addressing_weight = 0.25),
         entry("adr_5_near_epsilon", &["ADR-5", "SCR-1"], "Squared distances of the size of ε: ε in the divisor shows.")
-            .memory(1, 5, 4, 3, 2)
+            .memory(1, 5, 4, 7, 3)
             .drop(6, 2)
             .text(1, 6)
             .sub_keys(4, 0.03125)
+            .set(|s| s.addressing_weight = 0.25)
             .draw(|inputs| inputs.queries = Queries::Near { first: 0, offset: Grid { most: 2, unit: 0.03125 } }),
         entry("adr_5_other_epsilon", &["ADR-5", "SCR-1"], "ε = 0.25 in three heads.")
-            .memory(3, 5, 6, 4, 2)
+            .memory(3, 7, 6, 8, 2)
             .drop(5, 1)
             .text(1, 5)
             .set(|s| (s.score, s.addressing_weight) = (Score::InverseDistance { epsilon: 0.25 }, 8.0)),
@@ -174,7 +176,7 @@ fn gradients() -> Vec<Entry> {
 }
 
 fn steps() -> Vec<Entry> {
-    let text = |entry: Entry| entry.memory(1, 6, 4, 5, 3).drop(5, 1).text(1, 5).sub_keys(24, 0.03125).near(8);
+    let text = |entry: Entry| entry.memory(1, 6, 4, 7, 3).drop(5, 1).text(1, 5).sub_keys(24, 0.03125).near(8);
     vec![
         text(entry("adr_6_clip", &["ADR-6", "MEM-5"], "The sub-keys' gradient clipped at 0.0625, η = 0.5."))
             .set(|s| (s.gradient_clip, s.learning_rate) = (Some(0.0625), 0.5)),

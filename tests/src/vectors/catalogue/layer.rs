@@ -6,7 +6,7 @@ use fwpkm_reference::settings::Norm;
 use fwpkm_spec::certificate::Kind;
 
 use crate::vectors::draw::Grid;
-use crate::vectors::entry::{Entry, Folder, LayerInputs, Table, entry};
+use crate::vectors::entry::{Entry, Folder, Inputs, LayerInputs, Table, entry};
 
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = maps();
@@ -91,10 +91,10 @@ fn maps() -> Vec<Entry> {
 fn norms() -> Vec<Entry> {
     let population = Rules { z_score: ZScore::Population, ..Rules::paper() };
     let z_score = |entry: Entry| entry.set(|s| s.value_norm = Norm::ZScore);
-    let tiny = Grid { most: 8, unit: 0.5_f64.powi(22) };
+    let tiny = Grid { most: 5, unit: 0.5_f64.powi(22) };
     let small = Grid { most: 6, unit: 0.5_f64.powi(13) };
     vec![
-        z_score(layer("prj_3_two_features", &["PRJ-3", "PRJ-6"], "z-score of two features: M is 1 or 2."))
+        z_score(written("prj_3_two_features", &["PRJ-3", "PRJ-6"], "z-score of two features: M is 1 or 2."))
             .memory(1, 5, 4, 2, 3)
             .and(population.clone()),
         z_score(written(
@@ -106,21 +106,23 @@ fn norms() -> Vec<Entry> {
         .text(2, 6)
         .and(population.clone()),
         with(
-            z_score(layer(
+            z_score(written(
                 "prj_3_constant",
                 &["PRJ-3"],
                 "Values whose deviation is near 1e-6, where the constant shows.",
             ))
             .memory(1, 5, 4, 2, 3),
             |layer| layer.value = (tiny, NONE),
-        ),
+        )
+        .draw(small_slots),
         layer("prj_4_l2_values", &["PRJ-4", "PRJ-6"], "l2 normalisation of values.").set(|s| s.value_norm = Norm::L2),
         with(
-            layer("prj_4_constant", &["PRJ-4"], "Values of length near 1e-3, where the constant 1e-6 shows.")
+            written("prj_4_constant", &["PRJ-4"], "Values of length near 1e-3, where the constant 1e-6 shows.")
                 .memory(1, 5, 4, 2, 3)
                 .set(|s| s.value_norm = Norm::L2),
             |layer| layer.value = (small, NONE),
-        ),
+        )
+        .draw(small_slots),
         layer(
             "prj_6_z_scored_queries",
             &["PRJ-6", "PRJ-3"],
@@ -129,9 +131,14 @@ fn norms() -> Vec<Entry> {
         .memory(3, 5, 4, 7, 2)
         .set(|s| s.query_norm = Norm::ZScore)
         .and(population.clone()),
-        layer("prj_6_z_scored_queries_of_one_head", &["PRJ-6", "PRJ-3"], "Halves of three numbers, z-scored.")
-            .memory(1, 5, 6, 7, 2)
-            .set(|s| s.query_norm = Norm::ZScore),
+        layer(
+            "prj_6_z_scored_queries_of_one_head",
+            &["PRJ-6", "PRJ-3"],
+            "Halves of two numbers, z-scored to ±0.7 or ±1.",
+        )
+        .memory(1, 5, 4, 7, 2)
+        .set(|s| s.query_norm = Norm::ZScore)
+        .and(population.clone()),
         written(
             "prj_6_l2_queries",
             &["PRJ-6", "PRJ-4"],
@@ -141,6 +148,11 @@ fn norms() -> Vec<Entry> {
         .draw(|inputs| inputs.sub_keys = Table::Drawn(Grid { most: 24, unit: 0.03125 }))
         .set(|s| (s.query_norm, s.value_norm) = (Norm::L2, Norm::ZScore)),
     ]
+}
+
+/// Slot values within ±0.5, so that a step towards values of size 1 shows
+fn small_slots(inputs: &mut Inputs) {
+    inputs.slot_values = Table::Drawn(Grid { most: 16, unit: 0.03125 });
 }
 
 fn gates() -> Vec<Entry> {

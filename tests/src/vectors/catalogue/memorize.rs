@@ -3,7 +3,7 @@
 use fwpkm_reference::settings::{Activation, Score, WeightsOver};
 
 use crate::vectors::draw::Grid;
-use crate::vectors::entry::{Entry, Queries, entry};
+use crate::vectors::entry::{Entry, Folder, Queries, Table, entry};
 
 /// Gates with few bits, some of them 0 or above 1.
 const GATES: &[f64] = &[0.0, 0.25, 0.5, 0.75, 1.0, 1.5];
@@ -14,6 +14,7 @@ pub(super) fn entries() -> Vec<Entry> {
     entries.extend(factors());
     entries.extend(steps());
     entries.extend(to_sub_keys());
+    entries.extend(to_sub_keys_by_mean());
     entries
 }
 
@@ -33,7 +34,7 @@ fn pairs() -> Vec<Entry> {
             &["MEM-1", "MEM-2", "CHK-2"],
             "L = 3: the last three queries of the chunk have no target.",
         )
-        .memory(3, 6, 4, 5, 2)
+        .memory(3, 7, 4, 4, 2)
         .drop(8, 3)
         .text(1, 8),
         entry(
@@ -50,7 +51,7 @@ fn pairs() -> Vec<Entry> {
             &["MEM-1", "MEM-3", "CHK-2"],
             "Every pair is masked: the value table stays, N_i and p̄ still count.",
         )
-        .memory(1, 7, 4, 5, 2)
+        .memory(1, 7, 4, 4, 2)
         .drop(6, 1)
         .text(1, 6)
         .mask(&["000000"]),
@@ -59,7 +60,7 @@ fn pairs() -> Vec<Entry> {
             &["MEM-1", "STR-3", "CHK-2"],
             "One chunk of border carry: all queries of it have a target.",
         )
-        .memory(3, 6, 4, 5, 2)
+        .memory(3, 7, 4, 8, 2)
         .carry(5, 4)
         .text(1, 9),
         entry("mem_2_gates", &["MEM-2", "MEM-4"], "Gates weigh loss and gradient; some are 0, some above 1.")
@@ -88,20 +89,21 @@ fn counts() -> Vec<Entry> {
                 &["MEM-3", "MEM-4"],
                 "Slots read by several heads of one token count once for each.",
             ),
-            2,
-            8,
+            1,
+            4,
         )
-        .memory(3, 5, 4, 7, 2)
-        .drop(6, 1)
-        .text(1, 6),
+        .memory(3, 8, 4, 7, 2)
+        .drop(5, 1)
+        .text(1, 5)
+        .draw(|inputs| inputs.values = Grid { most: 128, unit: 0.03125 }),
         entry(
             "mem_3_without_target",
             &["MEM-3", "MEM-4", "MEM-1"],
             "More tokens without a target than with one: their reads count in N_i.",
         )
         .memory(1, 4, 4, 5, 2)
-        .drop(11, 7)
-        .text(1, 11)
+        .drop(10, 7)
+        .text(1, 10)
         .near(8),
         entry(
             "mem_3_masked_reads",
@@ -143,7 +145,7 @@ fn factors() -> Vec<Entry> {
             "A short chunk closed by the flush: C = 12, but 5 tokens.",
         )
         .memory(1, 6, 4, 7, 3)
-        .drop(12, 2)
+        .drop(12, 1)
         .text(1, 5),
         entry("mem_4_relu", &["MEM-4", "RD-2"], "relu: weights do not sum to 1.")
             .memory(1, 7, 6, 5, 3)
@@ -152,15 +154,15 @@ fn factors() -> Vec<Entry> {
             .near(32)
             .set(|s| (s.activation, s.learning_rate) = (Activation::Relu, 0.03125)),
         entry("mem_4_each_head", &["MEM-4", "RD-1"], "A softmax for each of three heads.")
-            .memory(3, 6, 4, 5, 2)
-            .drop(7, 4)
-            .text(1, 7)
+            .memory(3, 5, 4, 8, 2)
+            .drop(11, 7)
+            .text(1, 11)
             .set(|s| (s.weights_over, s.learning_rate) = (WeightsOver::EachHead, 0.25)),
     ]
 }
 
 fn steps() -> Vec<Entry> {
-    let text = |entry: Entry| entry.memory(1, 5, 4, 7, 2).drop(8, 3).text(1, 8);
+    let text = |entry: Entry| entry.memory(1, 6, 4, 7, 2).drop(8, 3).text(1, 8);
     vec![
         text(entry("mem_5_learning_rate", &["MEM-5"], "η = 0.25.")).set(|s| s.learning_rate = 0.25),
         text(entry("mem_5_decay", &["MEM-5", "ADR-6"], "Weight decay moves every slot and sub-key, touched or not."))
@@ -172,8 +174,8 @@ fn steps() -> Vec<Entry> {
             .gates(GATES),
         entry("mem_5_clip_1", &["MEM-5"], "Clipping at 1, three heads, large targets.")
             .memory(3, 5, 6, 4, 2)
-            .drop(6, 1)
-            .text(2, 6)
+            .drop(8, 1)
+            .text(1, 8)
             .draw(|inputs| inputs.values = Grid { most: 128, unit: 0.0625 })
             .set(|s| (s.gradient_clip, s.learning_rate) = (Some(1.0), 0.5)),
     ]
@@ -192,7 +194,7 @@ fn to_sub_keys() -> Vec<Entry> {
             entry("mem_6_softmax", &["MEM-6", "CHK-2"], "The memorization gradient to the sub-keys, alone."),
             0.0,
         )
-        .memory(1, 6, 6, 5, 3)
+        .memory(1, 6, 6, 4, 3)
         .drop(7, 2)
         .text(1, 7),
         to_sub_keys(
@@ -203,14 +205,14 @@ fn to_sub_keys() -> Vec<Entry> {
             ),
             4.0,
         )
-        .memory(3, 6, 4, 5, 2)
+        .memory(3, 5, 4, 8, 2)
         .drop(7, 3)
         .text(1, 7)
         .gates(GATES),
         to_sub_keys(entry("mem_6_temperature", &["MEM-6", "RD-1"], "Temperature 2, a softmax for each head."), 0.0)
             .memory(3, 5, 4, 7, 2)
-            .drop(6, 2)
-            .text(1, 6)
+            .drop(9, 1)
+            .text(1, 9)
             .set(|s| (s.temperature, s.weights_over) = (2.0, WeightsOver::EachHead)),
         to_sub_keys(entry("mem_6_silu", &["MEM-6", "RD-2"], "silu, temperature 2, a mask in two sequences."), 0.0)
             .memory(1, 6, 4, 5, 3)
@@ -218,13 +220,13 @@ fn to_sub_keys() -> Vec<Entry> {
             .text(2, 7)
             .near(32)
             .mask(&["1101110", "0111111"])
-            .set(|s| (s.activation, s.temperature) = (Activation::Silu, 2.0)),
+            .set(|s| (s.activation, s.temperature, s.learning_rate) = (Activation::Silu, 2.0, 0.007_812_5)),
         to_sub_keys(entry("mem_6_relu", &["MEM-6", "RD-2"], "relu: entries below 0 take no gradient."), 0.0)
-            .memory(1, 7, 6, 5, 4)
+            .memory(1, 7, 6, 6, 4)
             .drop(8, 3)
             .text(1, 8)
-            .near(40)
-            .set(|s| s.activation = Activation::Relu),
+            .near(20)
+            .set(|s| (s.activation, s.learning_rate) = (Activation::Relu, 0.015_625)),
         to_sub_keys(
             entry(
                 "mem_6_dot_product",
@@ -233,10 +235,45 @@ fn to_sub_keys() -> Vec<Entry> {
             ),
             0.5,
         )
-        .memory(1, 6, 6, 5, 3)
+        .memory(1, 6, 6, 4, 3)
         .drop(9, 4)
         .text(1, 9)
         .wide(32, 0.03125)
         .set(|s| s.score = Score::DotProduct),
+    ]
+}
+
+/// The release's mean over pairs and features, with few of both and large numbers, so that it shows.
+fn to_sub_keys_by_mean() -> Vec<Entry> {
+    let large = Grid { most: 128, unit: 0.03125 };
+    let by_mean = |entry: Entry| {
+        let entry = entry.sub_keys(24, 0.03125).near(12).only(Folder::Release).draw(|inputs| {
+            inputs.slot_values = Table::Drawn(large);
+            inputs.values = large;
+        });
+        entry.set(|s| {
+            s.memory_gradient_to_sub_keys = true;
+            (s.addressing_weight, s.learning_rate) = (0.0, 0.25);
+        })
+    };
+    vec![
+        by_mean(entry("mem_6_mean", &["MEM-6", "CHK-2"], "The mean's gradient to the sub-keys, temperature 2."))
+            .memory(1, 5, 4, 3, 2)
+            .drop(6, 2)
+            .text(1, 6)
+            .set(|s| s.temperature = 2.0),
+        by_mean(entry("mem_6_mean_of_heads", &["MEM-6", "CHK-2"], "The same with three heads, a softmax for each."))
+            .memory(3, 7, 4, 2, 4)
+            .drop(8, 3)
+            .text(1, 8)
+            .set(|s| s.weights_over = WeightsOver::EachHead),
+        by_mean(entry("mem_6_mean_silu", &["MEM-6", "CHK-2"], "The same with silu, dot products and addressing."))
+            .memory(1, 6, 6, 2, 3)
+            .drop(5, 1)
+            .text(1, 5)
+            .wide(24, 0.03125)
+            .set(|s| {
+                (s.score, s.activation, s.addressing_weight) = (Score::DotProduct, Activation::Silu, 0.5);
+            }),
     ]
 }

@@ -52,11 +52,12 @@ fn other_activations() -> Vec<Entry> {
     let with = |entry: Entry, activation| entry.set(|s| s.activation = activation).reading();
     vec![
         with(
-            entry("rd_2_silu", &["RD-2", "RD-3"], "silu of pair scores of both signs, three heads."),
+            entry("rd_2_silu", &["RD-2", "RD-3"], "silu of negative pair scores, three heads, ε = 1."),
             Activation::Silu,
         )
         .memory(3, 7, 4, 5, 2)
-        .text(1, 6),
+        .text(1, 6)
+        .set(|s| s.score = Score::InverseDistance { epsilon: 1.0 }),
         with(entry("rd_2_silu_temperature", &["RD-2"], "silu with temperature 2, dot products."), Activation::Silu)
             .memory(1, 8, 6, 5, 3)
             .text(2, 4)

@@ -147,7 +147,7 @@ fn by_call() -> Vec<Entry> {
         .carry(5, 2)
         .text(1, 23)
         .run(CUTS)
-        .set(|s| s.learning_rate = 0.125),
+        .set(|s| s.learning_rate = 0.25),
         still(small(entry(
             "str_5_by_token",
             &["STR-5", "STR-1", "MEM-4"],
@@ -156,7 +156,7 @@ fn by_call() -> Vec<Entry> {
         .carry(3, 2)
         .text(1, 11)
         .run(&[1; 11])
-        .set(|s| s.learning_rate = 0.125),
+        .set(|s| s.learning_rate = 0.25),
         still(small(entry(
             "str_5_mask",
             &["STR-5", "MEM-4"],
@@ -165,8 +165,7 @@ fn by_call() -> Vec<Entry> {
         .carry(4, 3)
         .text(2, 18)
         .run(&[5, 6, 7])
-        .mask(&["011011101101110110", "110110111011011101"])
-        .set(|s| s.learning_rate = 0.125),
+        .mask(&["011011101101110110", "110110111011011101"]),
         moving(entry(
             "str_5_heads",
             &["STR-5", "BAT-1", "ADR-2"],
@@ -177,7 +176,7 @@ fn by_call() -> Vec<Entry> {
         .carry(5, 1)
         .text(3, 14)
         .run(&[8, 6])
-        .set(|s| s.learning_rate = 0.0625),
+        .set(|s| s.learning_rate = 0.125),
     ]
 }
 
