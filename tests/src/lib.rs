@@ -10,6 +10,7 @@ pub mod example;
 pub mod implementation;
 pub mod inputs;
 pub mod judge;
+pub mod lockstep;
 pub mod numbers;
 pub mod outputs;
 pub mod page;

