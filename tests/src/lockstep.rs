@@ -22,12 +22,14 @@ use crate::problem::{Problem, Text, Tokens};
 use crate::run::Plan;
 use crate::walk::{Due, Event, Walk, events};
 
-/// The one-chunk cases of a case, in order; named after it and the step, `NAME.chunk-S`.               [NUM-11]
+/// The one-chunk cases of a case, in order; named after it and the step, `NAME.chunk-S`.
 ///
 /// Numbers are those of a run in f64; [`Problem::rounded`] makes them an implementation's.
 ///
 /// # Errors   those of the run; a step that one chunk alone does not give (rule `stream_count` = call, where `N_i` counts
 ///   a slice other than the chunk, or a chunk of another size than C)
+///
+/// Tables are inputs, so that an implementation needs no hooks for this.                              [NUM-11]
 pub fn cases(problem: &Problem) -> Result<Vec<Problem>> {
     let specification = Implementation::specification();
     let plan = specification.plan(&problem.plan);

@@ -19,14 +19,14 @@ mod addressing;
 mod any_order;
 #[path = "numerics_bounds/half_scores.rs"]
 mod half_scores;
+#[path = "numerics_bounds/kept.rs"]
+mod kept;
 #[path = "numerics_bounds/margins.rs"]
 mod margins;
 #[path = "numerics_bounds/memorizing.rs"]
 mod memorizing;
 #[path = "numerics_bounds/reads.rs"]
 mod reads;
-#[path = "numerics_bounds/kept.rs"]
-mod kept;
 #[path = "numerics_bounds/running_closed.rs"]
 mod running_closed;
 #[path = "numerics_bounds/running_primitives.rs"]

@@ -172,8 +172,7 @@ impl<const DIGITS: u32> Div for Bounded<DIGITS> {
 }
 
 impl<const DIGITS: u32> Scalar for Bounded<DIGITS> {
-    const ZERO: Self =
-        Self { value: 0.0, inherited: 0.0, magnitude: 0.0, terms: 0.0, factors: 1.0, growth: 1.0 };
+    const ZERO: Self = Self { value: 0.0, inherited: 0.0, magnitude: 0.0, terms: 0.0, factors: 1.0, growth: 1.0 };
     const ONE: Self = Self { value: 1.0, inherited: 0.0, magnitude: 1.0, terms: 1.0, factors: 1.0, growth: 1.0 };
     const UNIT_ROUNDOFF: f64 = Self::PRECISION.unit_roundoff;
 

@@ -186,7 +186,8 @@ fn num_10_products_in_any_order_that_underflow() {
     let mut rng = rng(13);
     let mut observed = Observed::new("product of four, flushed");
     for _ in 0..2000 {
-        let factors: [f32; 4] = std::array::from_fn(|_| 2f32.powi(rng.random_range(-80..40)) * rng.random_range(1.0..2.0));
+        let factors: [f32; 4] =
+            std::array::from_fn(|_| 2f32.powi(rng.random_range(-80..40)) * rng.random_range(1.0..2.0));
         let numbers = factors.map(exactly);
         let (exact, bound) = expected(numbers[0] * numbers[1] * numbers[2] * numbers[3]);
         let flushed = factors.map(|x| Flushed::from_f64(f64::from(x)));

@@ -52,7 +52,10 @@ impl Stages {
         // The same sums backwards
         let (turned, reading_turned) = scene.reversed_features(&reading);
         let of_features = ["half scores", "pair losses", "gradient to half scores"];
-        self.hold(&only(&of_features, &bounds), &only(&of_features, &of_chunk::<f32>(&turned, &reading_turned, distance)));
+        self.hold(
+            &only(&of_features, &bounds),
+            &only(&of_features, &of_chunk::<f32>(&turned, &reading_turned, distance)),
+        );
         if scene.chunk.lookahead == 0 {
             let (turned, reading_turned) = scene.reversed_tokens(&reading);
             let of_tokens = ["value gradient", "marginal", "entropy", "addressing loss", "sub-key gradient"];
@@ -69,15 +72,20 @@ impl Stages {
         self.hold(&bounds, &of_layer::<Flushed>(maps, &reads));
     }
 
-    /// Requires that the worst element of every result came at least this close to its bound
-    fn comes_close(&self, factor: f64, but: &[(&str, f64)]) {
+    /// Requires that the worst element of every result came within this factor of its bound, but for some
+    fn comes_close(&self, but: &[(&str, f64)]) {
         println!("{}: {} with a bound, {} without", self.what, self.bounded, self.unbounded);
+        assert_eq!(self.unbounded, 0);
         for (name, observed) in self.observed.iter().filter(|(_, observed)| !observed.is_empty()) {
-            let other = but.iter().find(|(other, _)| other == name);
-            observed.comes_close(other.map_or(factor, |(_, factor)| *factor));
+            // ln and exp of the machine are better than they have to be, and an entropy's errors cancel.
+            let other = but.iter().chain(&FAR).find(|(other, _)| other == name);
+            observed.comes_close(other.map_or(1.0 / 25.0, |(_, factor)| *factor));
         }
     }
 }
+
+/// Results that stay further from their bounds everywhere
+const FAR: [(&str, f64); 3] = [("entropy", 1.0 / 100.0), ("addressing loss", 1.0 / 150.0), ("gates", 1.0 / 120.0)];
 
 fn only<S: Scalar>(names: &[&str], results: &Results<S>) -> Results<S> {
     results.iter().filter(|(name, _)| names.contains(name)).cloned().collect()
@@ -100,9 +108,12 @@ fn scenes(seed: u64) -> Vec<Scene> {
         with(|settings| (settings.activation, settings.lookahead) = (Activation::Silu, 0), Rules::paper()),
         with(|settings| (settings.activation, settings.temperature) = (Activation::Relu, 0.3), Rules::paper())
             .dot_product(),
-        with(|settings| (settings.temperature, settings.learning_rate) = (1.7, 0.3), Rules::release()).gated_and_masked(seed),
+        with(|settings| (settings.temperature, settings.learning_rate) = (1.7, 0.3), Rules::release())
+            .gated_and_masked(seed),
         with(
-            |settings| (settings.weight_decay, settings.gradient_clip, settings.addressing_weight) = (0.1, Some(0.01), 3.7),
+            |settings| {
+                (settings.weight_decay, settings.gradient_clip, settings.addressing_weight) = (0.1, Some(0.01), 3.7)
+            },
             Rules::paper(),
         ),
     ]
@@ -114,7 +125,8 @@ fn num_10_stages_of_random_chunks() {
     for scene in (0..6).flat_map(scenes) {
         stages.chunk(&scene, Distance::Direct);
     }
-    stages.comes_close(1.0 / 50.0, &[]);
+    // Seen: 0.09 (sub-key gradient, marginal) to 0.83 (weights); entropy 0.019, loss 0.013.
+    stages.comes_close(&[]);
 }
 
 #[test]
@@ -123,7 +135,8 @@ fn num_10_stages_with_the_expanded_distance() {
     for scene in (0..6).flat_map(scenes) {
         stages.chunk(&scene, Distance::Expanded);
     }
-    stages.comes_close(1.0 / 50.0, &[]);
+    // Seen: the same; sub-key gradient 0.083.
+    stages.comes_close(&[]);
 }
 
 /// Queries that are sub-keys, or next to them: distances far below ε, where the expanded form cancels
@@ -136,7 +149,8 @@ fn num_10_stages_near_exact_hits() {
             scene.settings.memory_gradient_to_sub_keys = true;
             stages.chunk(&scene.hits(scale, seed), distance);
         }
-        stages.comes_close(1.0 / 50.0, &[]);
+        // Seen: half scores 0.50 and 0.28, sub-key gradient 0.048 and 0.045.
+        stages.comes_close(&[]);
     }
 }
 
@@ -152,7 +166,8 @@ fn num_10_stages_of_hot_slots() {
         scene.chunk.gates = Some(ndarray::Array2::from_elem((3000, 1), 0.3));
         stages.chunk(&scene, Distance::Direct);
     }
-    stages.comes_close(1.0 / 50.0, &[]);
+    // Seen: sums over 3000 tokens 0.24 (marginal), 0.084 (sub-key gradient), 0.007 where terms of both signs meet.
+    stages.comes_close(&[("value gradient", 1.0 / 200.0)]);
 }
 
 /// Values and slots far from zero, whose differences cancel; and values, gates and differences that underflow
@@ -172,8 +187,11 @@ fn num_10_stages_that_cancel_and_underflow() {
         small.chunk.gates = small.chunk.gates.map(|gates| gates * 1e-18);
         tiny.chunk(&small, Distance::Direct);
     }
-    cancelling.comes_close(1.0 / 50.0, &[]);
-    tiny.comes_close(1.0 / 50.0, &[]);
+    // Seen: 0.050 (sub-key gradient) to 0.57 (half scores).
+    cancelling.comes_close(&[]);
+    // With few digits left of what underflows, bounds are mostly ω: `num_10_products_in_any_order_that_underflow` has these.
+    let flushed = [("gradient to half scores", 0.0), ("pair losses", 0.0), ("value gradient", 0.002)];
+    tiny.comes_close(&[flushed.as_slice(), &[("sub-key gradient", 0.005), ("sub-keys after", 0.005)]].concat());
 }
 
 /// Long sums over features: d_k/2 = 600, d_v = 1500
@@ -187,7 +205,9 @@ fn num_10_stages_of_wide_vectors() {
         stages.chunk(&scene, Distance::Direct);
         stages.chunk(&scene, Distance::Expanded);
     }
-    stages.comes_close(1.0 / 200.0, &[]);
+    // Seen: reads 0.46; of sums over 600 or 1500 features, whose errors are of both signs, 0.009, 0.0026 and 0.00016.
+    let of_features = [("half scores", 0.005), ("sub-key gradient", 0.005), ("pair losses", 0.002)];
+    stages.comes_close(&[of_features.as_slice(), &[("gradient to half scores", 0.0001)]].concat());
 }
 
 #[test]
@@ -205,7 +225,8 @@ fn num_10_stages_of_a_layer() {
             }
         }
     }
-    stages.comes_close(1.0 / 50.0, &[]);
+    // Seen: 0.09 (values) to 1.00 (mixed); gates 0.010.
+    stages.comes_close(&[]);
 }
 
 /// Tie rule: under kept = ties the sub-keys of equal half scores are all there, on both sides alike
@@ -221,5 +242,6 @@ fn num_10_stages_with_ties_kept() {
         scene.chunk.queries = uniform(scene.chunk.queries.raw_dim(), -0.2, 0.2, &mut rng(seed));
         stages.chunk(&scene, Distance::Direct);
     }
-    stages.comes_close(1.0 / 50.0, &[]);
+    // Seen: 0.07 (marginal) to 0.45 (reads); gradients of even usage are nearly 0 and stay at 0.009.
+    stages.comes_close(&[("sub-key gradient", 0.005), ("sub-keys after", 0.005)]);
 }
