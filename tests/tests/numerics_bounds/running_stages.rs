@@ -112,7 +112,7 @@ fn scenes(seed: u64) -> Vec<Scene> {
             .gated_and_masked(seed),
         with(
             |settings| {
-                (settings.weight_decay, settings.gradient_clip, settings.addressing_weight) = (0.1, Some(0.01), 3.7)
+                (settings.weight_decay, settings.gradient_clip, settings.addressing_weight) = (0.1, Some(0.01), 3.7);
             },
             Rules::paper(),
         ),
