@@ -98,7 +98,7 @@ pub struct Stages<S> {
     pub value_step: fn(&Settings, S, S) -> S,
     /// element of a sub-key, its gradient → the element after the step
     pub sub_key_step: fn(&Settings, S, S) -> S,
-    /// How every result of a stage is kept until it is used: as it is, or rounded to a narrower type.
+    /// How every result of a stage is kept until it is used: as it is, or rounded to a narrower type.     [NUM-9]
     pub keep: Option<fn(S) -> S>,
 }
 
@@ -120,7 +120,7 @@ impl<S: Scalar> Stages<S> {
         }
     }
 
-    /// A result of a stage, as it is kept.
+    /// A result of a stage, as it is kept.                                                            [NUM-9]
     pub(crate) fn kept<D: Dimension>(&self, mut result: Array<S, D>) -> Array<S, D> {
         if let Some(keep) = self.keep {
             result.mapv_inplace(keep);

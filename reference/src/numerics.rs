@@ -1,4 +1,4 @@
-//! Stage `numerics`: precision, error bounds, near-ties, non-finite input.           NUM-1 … NUM-8
+//! Stage `numerics`: precision, error bounds, near-ties, non-finite input.           NUM-1 … NUM-10
 //!
 //! ```text
 //! u      unit roundoff: 2^-24 for f32, 2^-53 for f64
@@ -36,8 +36,8 @@ pub use addressing::{
 pub use margins::{order_is_right, pair_score_bound, selection_is_certain, selection_is_right, selection_margin};
 pub use memorizing::{WriteTerm, descend_bound, pair_loss_bound, value_gradient_bound};
 pub use reading::{
-    dot_product_bound, exponent_bounds, inverse_distance_bound, read_bound, relative_weight_bounds, relu_bound,
-    silu_bound, softmax_bounds,
+    dot_product_bound, expanded_distance_bound, exponent_bounds, inverse_distance_bound, read_bound,
+    relative_weight_bounds, relu_bound, silu_bound, softmax_bounds,
 };
 pub use running::Bounded;
 

@@ -21,7 +21,10 @@ use fwpkm_reference::Rules;
 const SEPARATED: f64 = 10.0;
 
 /// The most deviations of which pairs are tried.
-const PAIRED: usize = 24;
+const PAIRED: usize = 32;
+
+/// Cases of its clause that a deviation must explain something of, to be tried in pairs.
+const CASES_OF_A_CLAUSE: usize = 4;
 
 /// One case with what an implementation made of it.
 #[derive(Debug)]
@@ -71,8 +74,7 @@ pub fn identify(evidence: &[Evidence], declared: Declaration) -> Identification 
     failing.sort_by_key(|case| (case.judgement.steps, case.judgement.tokens));
     let passing: Vec<&Evidence> = evidence.iter().filter(|case| !differs(&case.judgement)).collect();
     let order: Vec<&Evidence> = failing.iter().chain(&passing).copied().collect();
-    let mut singles: Vec<Implementation> =
-        deviation::all().iter().map(|deviation| Implementation::deviating(deviation)).collect();
+    let mut singles: Vec<Implementation> = deviation::all().iter().map(Implementation::deviating).collect();
     singles.push(Implementation { rules: Some(Rules::paper()), ..Implementation::specification() });
     let fitting: Vec<&Implementation> =
         singles.par_iter().filter(|candidate| fits(candidate, &order, declared)).collect();
@@ -127,23 +129,26 @@ fn explanation(candidate: &Implementation, separated_by: &str, factor: f64) -> E
     }
 }
 
-/// Pairs of deviations that each explain something: under one alone, fewer tensors of some case differ.
+/// Pairs of deviations that each explain something: under one alone, fewer tensors differ in cases made for its clause.
 fn pairs(singles: &[Implementation], failing: &[&Evidence], declared: Declaration) -> Vec<Implementation> {
-    let few: Vec<&&Evidence> = spread(failing);
-    let explains = |candidate: &&Implementation| -> usize {
-        let fewer = |case: &&&&Evidence| {
-            let before: Vec<&str> = case.judgement.findings().map(|check| check.tensor.as_str()).collect();
-            judge(case.problem, candidate, declared, &case.outputs).is_ok_and(|judgement| {
-                let after: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
-                after.len() < before.len() && after.iter().all(|tensor| before.contains(tensor))
-            })
+    let explains = |candidate: &Implementation| -> usize {
+        let made_for = |case: &&&Evidence| {
+            let labels = &case.judgement.clauses;
+            candidate.deviations.iter().any(|deviation| labels.iter().any(|label| label == deviation.clause))
         };
-        few.iter().filter(fewer).count()
+        let fewer = |case: &&Evidence| {
+            let before: Vec<&str> = case.judgement.findings().map(|check| check.tensor.as_str()).collect();
+            let Ok(judgement) = judge(case.problem, candidate, declared, &case.outputs) else { return 0 };
+            let after: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
+            let fewer = after.iter().all(|tensor| before.contains(tensor));
+            if fewer { before.len().saturating_sub(after.len()) } else { 0 }
+        };
+        failing.iter().filter(made_for).take(CASES_OF_A_CLAUSE).map(fewer).sum()
     };
     let mut helping: Vec<(usize, &Implementation)> = singles
         .par_iter()
         .filter(|candidate| candidate.rules.is_none())
-        .map(|candidate| (explains(&candidate), candidate))
+        .map(|candidate| (explains(candidate), candidate))
         .filter(|(count, _)| *count > 0)
         .collect();
     helping.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
@@ -165,13 +170,4 @@ fn pairs(singles: &[Implementation], failing: &[&Evidence], declared: Declaratio
 pub fn compose(deviations: &[&Deviation]) -> bool {
     let stages = ["project", "score", "select", "read", "output", "memorize", "address", "order"];
     stages.iter().all(|stage| deviations.iter().filter(|deviation| deviation.change.is_of(stage)).count() <= 1)
-}
-
-/// At most twelve cases, of different clauses where that is possible.
-fn spread<'a, 'b>(failing: &'b [&'a Evidence<'a>]) -> Vec<&'b &'a Evidence<'a>> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut few: Vec<_> =
-        failing.iter().filter(|case| seen.insert(case.problem.clauses.first().map(ToString::to_string))).collect();
-    few.truncate(12);
-    few
 }

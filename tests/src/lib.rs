@@ -12,6 +12,7 @@ pub mod implementation;
 pub mod inputs;
 pub mod judge;
 pub mod judging;
+pub mod lockstep;
 pub mod numbers;
 pub mod outputs;
 pub mod page;

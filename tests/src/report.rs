@@ -99,7 +99,9 @@ fn line(clause: &Clause, cases: &[Judgement]) -> ClauseLine {
         labelled
     };
     for case in considered {
-        let checks = case.checks.iter().filter(|check| !has_own || own(check));
+        // What a clause without tensors of its own requires shows in those of its group.
+        let of_group = |check: &&Check| check.clause.parse::<Label>().is_ok_and(|other| other.group() == label.group());
+        let checks = case.checks.iter().filter(|check| if has_own { own(check) } else { of_group(check) });
         let mut differs = false;
         for check in checks.filter(|check| check.verdict != Verdict::NotJudged) {
             line.verdict = if line.verdict == Verdict::Differs { Verdict::Differs } else { check.verdict };

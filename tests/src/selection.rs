@@ -132,9 +132,9 @@ fn adopt_one<S: Scalar>(
         worst = worst.min(sum.to_f64());
         selected.pair_scores[[row, head, place]] = sum;
         selected.slots[[row, head, place]] = chosen[place] as usize;
-        for half in 0..2 {
+        for (half, wanted) in pair.iter().enumerate() {
             let list = selected.half_indices.slice(s![row, head, half, ..]);
-            let rank = list.iter().position(|&sub_key| sub_key == pair[half]);
+            let rank = list.iter().position(|sub_key| sub_key == wanted);
             selected.ranks[[row, head, place, half]] = rank.unwrap_or(0);
         }
     }

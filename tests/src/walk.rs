@@ -259,8 +259,9 @@ impl<S: Scalar> Walk<'_, S> {
     fn step(&self, walked: &mut Walked<S>, due: &Due, late: &mut Vec<chunk::Step<S>>) -> Result<()> {
         let chunk = chunk_of(&walked.tokens, due, self.plan.settings.lookahead);
         let drop = self.plan.settings.border == Border::Drop && self.order == Order::Specification;
-        let reading = if drop || self.order == Order::FirstReading {
-            // Under drop these are the readings with the very tables of the moment.
+        let first = walked.trace.steps.is_empty() && self.order == Order::Specification;
+        let reading = if drop || first || self.order == Order::FirstReading {
+            // Under drop, and before the first step, these are the readings with the very tables of the moment.
             gathered(&walked.trace.readings, due.queries.clone(), chunk.sequences())?
         } else {
             self.own_choices().read_with(&walked.tables, &walked.tokens, due.queries.clone())?.0

@@ -8,5 +8,3 @@ mod factors;
 mod files;
 #[path = "vectors/settings_show.rs"]
 mod settings_show;
-#[path = "vectors/slips_show.rs"]
-mod slips_show;

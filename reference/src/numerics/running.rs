@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! x            an exact value with a bound e of the computed one: |x̂ - x| ≤ e
-//! sum          of c terms in any order: Σe_i + γ(c - 2)·Σ(|x_i| + e_i), then one rounding
-//! product      |x|·e_y + |y|·e_x + e_x·e_y, then one rounding
-//! quotient     (e_x + |x/y|·e_y) / (|y| - e_y), then one rounding
+//! sum          of c terms in any order: Σe_i + γ(c - 2)·Σ(|x_i| + e_i) + (c - 1)·ω, then one rounding
+//! product      |x|·e_y + |y|·e_x + e_x·e_y, then one rounding; of f factors in any order: (f - 1)·ω·Π max(1, |x_i|) more
+//! quotient     (e_x + |x/y|·e_y) / (|y| - e_y), then one rounding; for underflow, a product with 1/y
 //! exp, ln, √   the largest change over [x - e, x + e], then 4, 4 and 1 roundings
-//! rounding     u·(|x| + e) + ω
+//! max, min     the larger of both e
+//! rounding     γ(1)·(|x| + e), of a sum u·(|x| + e); and ω where it is no sum
+//! exactly 0    times anything is 0; exactly 1 times or under anything changes nothing
 //! ```
 //!
 //! [`Bounded`] is an element type, so every stage, and every other implementation of a stage, bounds itself.
@@ -35,6 +37,10 @@ pub struct Bounded<const DIGITS: u32> {
     magnitude: f64,
     /// Terms of that sum.
     terms: f64,
+    /// Factors of the product that this is; 1 where it is no product.
+    factors: f64,
+    /// Π max(1, |factor|) of that product: how much what underflows in a part of it may grow.
+    growth: f64,
 }
 
 impl<const DIGITS: u32> Bounded<DIGITS> {
@@ -43,7 +49,8 @@ impl<const DIGITS: u32> Bounded<DIGITS> {
 
     /// A number that is off by at most `error`.
     pub fn new(value: f64, error: f64) -> Self {
-        Self { value, inherited: error, magnitude: value.abs() + error, terms: 1.0 }
+        let magnitude = value.abs() + error;
+        Self { value, inherited: error, magnitude, terms: 1.0, factors: 1.0, growth: magnitude.max(1.0) }
     }
 
     /// The exact number.
@@ -56,10 +63,14 @@ impl<const DIGITS: u32> Bounded<DIGITS> {
         if self.terms < 2.0 {
             return self.inherited;
         }
-        let u = Self::PRECISION.unit_roundoff;
+        // The sum of two exact numbers that is 0 is not rounded.
+        if self.terms == 2.0 && self.value == 0.0 && self.inherited == 0.0 {
+            return 0.0;
+        }
+        let Precision { unit_roundoff: u, smallest } = Self::PRECISION;
         let before_last = (self.terms - 2.0) * u;
         let gamma = if before_last <= 1.0 / 32.0 { before_last / (1.0 - before_last) } else { f64::NAN };
-        let error = self.inherited + gamma * self.magnitude;
+        let error = self.inherited + gamma * self.magnitude + (self.terms - 1.0) * smallest;
         error + u * (self.value.abs() + error)
     }
 
@@ -68,6 +79,17 @@ impl<const DIGITS: u32> Bounded<DIGITS> {
         let Precision { unit_roundoff, smallest } = Self::PRECISION;
         let roundings = count * unit_roundoff;
         Self::new(value, propagated + roundings / (1.0 - roundings) * (value.abs() + propagated) + smallest)
+    }
+
+    /// A product, or a quotient as a product with the inverse, whose factors may be taken in any order
+    fn product(value: f64, propagated: f64, factors: f64, growth: f64) -> Self {
+        let underflow = (factors - 1.0) * Self::PRECISION.smallest * growth;
+        Self { factors, growth, ..Self::rounded(value, propagated + underflow, 1.0) }
+    }
+
+    /// As a factor: how many it stands for, and their growth
+    fn as_factor(self) -> (f64, f64) {
+        if self.terms < 2.0 { (self.factors, self.growth) } else { (1.0, (self.value.abs() + self.error()).max(1.0)) }
     }
 
     /// The one or the other, whichever is `chosen`; the choice itself may be wrong
@@ -96,6 +118,9 @@ impl<const DIGITS: u32> Add for Bounded<DIGITS> {
             inherited: self.inherited + other.inherited,
             magnitude: self.magnitude + other.magnitude,
             terms: self.terms + other.terms,
+            // 0 + x is x
+            factors: self.factors.max(other.factors),
+            growth: self.growth.max(other.growth),
         }
     }
 }
@@ -117,23 +142,38 @@ impl<const DIGITS: u32> Sub for Bounded<DIGITS> {
 impl<const DIGITS: u32> Mul for Bounded<DIGITS> {
     type Output = Self;
     fn mul(self, other: Self) -> Self {
+        if self == Self::ZERO || other == Self::ZERO {
+            return Self::new(self.value * other.value, 0.0);
+        }
+        if self == Self::ONE || other == Self::ONE {
+            return if self == Self::ONE { other } else { self };
+        }
         let (e, f) = (self.error(), other.error());
-        Self::rounded(self.value * other.value, self.value.abs() * f + other.value.abs() * e + e * f, 1.0)
+        let ((m, growth), (n, other_growth)) = (self.as_factor(), other.as_factor());
+        let propagated = self.value.abs() * f + other.value.abs() * e + e * f;
+        Self::product(self.value * other.value, propagated, m + n, growth * other_growth)
     }
 }
 
 impl<const DIGITS: u32> Div for Bounded<DIGITS> {
     type Output = Self;
     fn div(self, other: Self) -> Self {
+        if other == Self::ONE {
+            return self;
+        }
         let (value, room) = (self.value / other.value, other.value.abs() - other.error());
-        let propagated = if room > 0.0 { (self.error() + value.abs() * other.error()) / room } else { f64::INFINITY };
-        Self::rounded(value, propagated, 1.0)
+        if room.is_nan() || room <= 0.0 {
+            return Self::new(value, f64::INFINITY);
+        }
+        let (factors, growth) = self.as_factor();
+        let propagated = (self.error() + value.abs() * other.error()) / room;
+        Self::product(value, propagated, factors + 1.0, growth * (1.0 / room).max(1.0))
     }
 }
 
 impl<const DIGITS: u32> Scalar for Bounded<DIGITS> {
-    const ZERO: Self = Self { value: 0.0, inherited: 0.0, magnitude: 0.0, terms: 0.0 };
-    const ONE: Self = Self { value: 1.0, inherited: 0.0, magnitude: 1.0, terms: 1.0 };
+    const ZERO: Self = Self { value: 0.0, inherited: 0.0, magnitude: 0.0, terms: 0.0, factors: 1.0, growth: 1.0 };
+    const ONE: Self = Self { value: 1.0, inherited: 0.0, magnitude: 1.0, terms: 1.0, factors: 1.0, growth: 1.0 };
     const UNIT_ROUNDOFF: f64 = Self::PRECISION.unit_roundoff;
 
     /// A setting: the real number, rounded once.

@@ -1,5 +1,6 @@
 //! `fwpkm judge` and `fwpkm identify`: the recorded outputs of anyone's implementation.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::judge::Distance;
 use crate::judging::{recorded, report};
 use crate::numbers::Numbers;
 use crate::recording::Recording;
-use crate::report::Report;
+use crate::report::{ClauseLine, Report};
 
 /// Judge recorded outputs, clause by clause
 ///
@@ -89,8 +90,8 @@ pub(super) fn identify(arguments: &Arguments) -> Result<Outcome> {
     let [report] = &reports;
     let mut text = format!("{}, {} vectors\n", report.subject, report.cases.len());
     for line in report.clauses.iter().filter(|line| line.differing > 0) {
-        text +=
-            &format!("  {:7}{:36} differs in {} of {} cases\n", line.clause, line.title, line.differing, line.cases);
+        let ClauseLine { clause, title, differing, cases, .. } = line;
+        let _ = writeln!(text, "  {clause:7}{title:36} differs in {differing} of {cases} cases");
     }
     if report.differing().next().is_none() {
         text += "consistent with the specification\n";

@@ -8,7 +8,7 @@ use crate::judge::{Check, Verdict};
 use crate::report::{ClauseLine, Report};
 
 /// The most failing clauses that are shown in full.
-const SHOWN: usize = 8;
+const SHOWN: usize = 4;
 
 /// One line per clause, a column per report, then what differs, then the summary.
 pub(super) fn text(heading: &str, reports: &[Report], rerun: &dyn Fn(&Report, &str) -> String, seconds: f64) -> String {

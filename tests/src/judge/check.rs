@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::numbers::Numbers;
 
-/// Bounds above this share of a tensor's largest magnitude say nothing; twice that of a kept type's roundings otherwise. [NUM-11]
+/// Bounds above this share of a tensor's largest magnitude judge nothing; above 64 u of a narrower kept type otherwise. [NUM-11]
 const ILL_CONDITIONED: f64 = 0.01;
 
 /// The bound of a number that this check leaves to another.
@@ -36,6 +36,8 @@ pub struct Check {
     pub ratio: f64,
     /// Where that is.
     pub at: Vec<usize>,
+    /// The first place that differs, in row-major order.
+    pub first: Option<Vec<usize>>,
     /// The number required there.
     pub expected: Option<f64>,
     /// The number found there.
@@ -59,6 +61,7 @@ impl Check {
             verdict,
             ratio: if verdict == Verdict::Differs { f64::INFINITY } else { 0.0 },
             at: Vec::new(),
+            first: None,
             expected: None,
             actual: None,
             bound: None,
@@ -101,6 +104,9 @@ impl Check {
             } else {
                 error / bound
             };
+            if ratio > 1.0 && check.first.is_none() {
+                check.first = Some(unravel(flat, shape));
+            }
             if ratio > check.ratio || check.bound.is_none() {
                 check.ratio = ratio.max(check.ratio);
                 check.at = unravel(flat, shape);
@@ -126,6 +132,7 @@ impl Check {
             if check.verdict == Verdict::Conforms {
                 check.verdict = Verdict::Differs;
                 check.at = unravel(flat, shape);
+                check.first = Some(check.at.clone());
                 (check.expected, check.actual, check.bound) = (Some(*x as f64), Some(*found as f64), Some(0.0));
             }
             check.ratio += 1.0;

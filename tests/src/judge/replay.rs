@@ -10,7 +10,7 @@
 
 use fwpkm_reference::select::Selected;
 use fwpkm_reference::{Scalar, TracedStep};
-use fwpkm_spec::Data;
+use fwpkm_spec::{Data, Label};
 use ndarray::ArrayD;
 
 use super::check::{Check, NOT_ASKED, Verdict, unravel};
@@ -120,9 +120,11 @@ impl Replayed<'_> {
         Ok((checks, injected.steps))
     }
 
-    /// The clause of the case, where it has one: what goes wrong after the first step is a matter of order or state.
+    /// The clause of order or state that the case was made for: what goes wrong after the first step is a matter of these.
     fn clause(&self, name: &str) -> String {
-        self.problem.clauses.first().map_or_else(|| clause_of(name, &self.plan.settings).into(), ToString::to_string)
+        let of_order = |label: &&Label| matches!(label.group().code(), "CHK" | "STR" | "BAT");
+        let made_for = self.problem.clauses.iter().find(of_order);
+        made_for.map_or_else(|| clause_of(name, &self.plan.settings).into(), ToString::to_string)
     }
 
     /// Runs with rounding injected.
@@ -383,7 +385,11 @@ pub(crate) fn drift(
 ) -> Result<(Vec<f64>, Option<usize>)> {
     let chunk = plan.settings.chunk.max(1);
     let of_reads = |check: &&Check| check.tensor == "out.reads" && check.verdict == Verdict::Differs;
-    let diverging = checks.iter().filter(of_reads).filter_map(|check| check.at.get(1).map(|token| token / chunk)).min();
+    let diverging = checks
+        .iter()
+        .filter(of_reads)
+        .filter_map(|check| check.first.as_ref()?.get(1).map(|token| token / chunk))
+        .min();
     let shape = [problem.sequences, problem.tokens, plan.settings.value_dim];
     let Some(found) = recorded.real_of("out.reads", ndarray::Dim(shape)) else { return Ok((Vec::new(), diverging)) };
     if problem.tokens <= chunk || oracle.runs_sequences_alone() {

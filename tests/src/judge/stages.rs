@@ -1,7 +1,7 @@
 //! Stage by stage, each given the implementation's own results of the stages before it.         NUM-9, NUM-10
 
 use fwpkm_reference::chunk::{self, Counted, Reading, Stages, Step};
-use fwpkm_reference::numerics::Bounded;
+use fwpkm_reference::numerics::{Bounded, gamma};
 use fwpkm_reference::projection::Projected;
 use fwpkm_reference::{Scalar, Tables};
 use ndarray::{Array, Array2, ArrayD, ArrayView, Axis, Dimension, s};
@@ -64,7 +64,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let tables: Tables<Bounded<D>> = cast_tables(&self.problem.tables);
         let reading = self.reading(&tables, tokens.queries.slice(s![..first.tokens, .., ..]))?;
         if let Some(due) = &first.due {
-            self.step(&tables, &tokens, &reading, due, first.steps)?;
+            self.step(&tables, &tokens, &reading, due, first.steps);
         } else {
             self.unchanged(&tables);
         }
@@ -260,7 +260,7 @@ impl<const D: u32> Stagewise<'_, D> {
         readings: &Reading<Bounded<D>>,
         due: &Due,
         steps: usize,
-    ) -> Result<()> {
+    ) {
         let b = self.problem.sequences;
         let chunk = chunk_of(tokens, due, self.plan.settings.lookahead);
         let reading = rows_of(readings, due.queries.start * b..due.queries.end * b);
@@ -304,7 +304,6 @@ impl<const D: u32> Stagewise<'_, D> {
         if steps == 1 {
             self.tables_after(tables, memorized, addressed);
         }
-        Ok(())
     }
 
     /// MEM-5, ADR-6: the tables after the only step.
@@ -326,6 +325,11 @@ impl<const D: u32> Stagewise<'_, D> {
             .map_collect(|&key, &gradient| (stages.sub_key_step)(settings, key, gradient));
         let step = Step { memorized, slot_values, addressed, sub_keys };
         chunk::apply(&stages, settings, &mut after, &step);
+        if settings.weight_decay != 0.0 {
+            // NUM-5: an implementation may compute P·(1 - ηλ) - η·clip(G).
+            widen(&mut after.slot_values, &tables.slot_values);
+            widen(&mut after.sub_keys, &tables.sub_keys);
+        }
         self.unchanged(&after);
     }
 
@@ -420,6 +424,14 @@ impl<const D: u32> Stagewise<'_, D> {
             );
         }
     }
+}
+
+/// Adds γ(3)·|P| to the bounds of a table after its step
+fn widen<const D: u32, E: Dimension>(after: &mut Array<Bounded<D>, E>, before: &Array<Bounded<D>, E>) {
+    let more = gamma(3, Bounded::<D>::UNIT_ROUNDOFF);
+    after.zip_mut_with(before, |after, before| {
+        *after = Bounded::new(after.value(), after.error() + more * before.value().abs());
+    });
 }
 
 /// The first rows (token, sequence) of a tensor [B, T, …].

@@ -73,7 +73,7 @@ fn marginals() -> Vec<Entry> {
     vec![
         entry(
             "adr_2_heads_and_sequences",
-            &["ADR-2", "ADR-5"],
+            &["ADR-2", "ADR-5", "MEM-6", "BAT-4"],
             "One mean over the rows of three heads and two sequences, masked ones included.",
         )
         .memory(3, 5, 4, 7, 4)
@@ -141,6 +141,16 @@ fn log_epsilon() -> Vec<Entry> {
             "The same with α = 2^36, so that the sub-keys move by it.",
         ))
         .set(|s| s.addressing_weight = 36_f64.exp2()),
+        one_sided(entry(
+            "adr_4_log_epsilon_half",
+            &["ADR-3", "ADR-4", "ADR-5"],
+            "Sub-keys with p̄ near 1e-8 and α = 2^12: a constant of 1e-6 in the logarithm shows in the range of f16.",
+        ))
+        .set(|s| s.addressing_weight = 12_f64.exp2())
+        .draw(|inputs| {
+            let half = [1.25, 1.25, -1.25, -1.25, -1.5, -1.5, -1.5, -1.75];
+            inputs.sub_keys = Table::Given([half, half].concat());
+        }),
     ]
 }
 

@@ -141,7 +141,7 @@ fn norms() -> Vec<Entry> {
         .and(population.clone()),
         written(
             "prj_6_l2_queries",
-            &["PRJ-6", "PRJ-4"],
+            &["PRJ-6", "PRJ-4", "PRJ-2"],
             "Queries l2-normalised by halves of the whole vector, three heads.",
         )
         .memory(3, 5, 4, 7, 2)

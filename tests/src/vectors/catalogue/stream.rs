@@ -192,7 +192,7 @@ fn readings() -> Vec<Entry> {
         moving(again(entry("str_6_three_readings_moving", &["STR-6", "CHK-2"], "The same with sub-keys that move."))),
         still(small(entry(
             "bat_1_three_sequences",
-            &["BAT-1", "STR-2", "CHK-2"],
+            &["BAT-1", "STR-2", "CHK-2", "MEM-3"],
             "Three sequences share the tables, border drop.",
         )))
         .drop(4, 1)
@@ -241,10 +241,14 @@ fn long() -> Vec<Entry> {
             .text(1, 41)
             .run(&[])
             .only(Folder::Paper),
-        moving(small(entry("long_moving", &["STR-2", "CHK-2", "ADR-6"], "Twelve chunks with sub-keys that move.")))
-            .drop(3, 1)
-            .text(1, 36)
-            .run(&[])
-            .set(|s| s.learning_rate = 0.125),
+        moving(small(entry(
+            "long_moving",
+            &["STR-2", "CHK-2", "ADR-6", "ADR-3"],
+            "Twelve chunks with sub-keys that move.",
+        )))
+        .drop(3, 1)
+        .text(1, 36)
+        .run(&[])
+        .set(|s| s.learning_rate = 0.125),
     ]
 }
