@@ -101,7 +101,7 @@ fn spec_prints_a_clause_and_lists_the_labels_near_a_wrong_one() {
 
 #[test]
 fn wrong_usage_has_status_2() {
-    for arguments in [vec![], vec!["verify"], vec!["verifi"], vec!["run", "x", "--element", "f16"]] {
+    for arguments in [vec!["judge"], vec!["verify"], vec!["verifi"], vec!["run", "x", "--element", "f16"]] {
         assert_eq!(status(&fwpkm(&arguments)), 2, "{arguments:?}");
     }
     let case = release().join("base.safetensors");

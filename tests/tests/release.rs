@@ -22,7 +22,7 @@ struct Recorded {
 
 fn recorded() -> Vec<Recorded> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/release");
-    case_paths(folder).unwrap().iter().map(|path| of_file(path)).collect()
+    case_paths(folder).unwrap().iter().map(of_file).collect()
 }
 
 fn of_file(path: &PathBuf) -> Recorded {
