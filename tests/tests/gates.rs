@@ -138,7 +138,7 @@ fn table(outcome: impl Fn(&str) -> Option<(Option<String>, Vec<String>)>) -> Str
     let mut text = String::from(
         "# Deviations\n\nOther implementations that the suite knows: what ports were seen to compute, and what they may compute by a slip. \
          Each is the specification with one thing changed. In f32 and with results kept in bf16 and f16, a certified vector \
-         made for its clause catches each of them; the table names one. The last column is what `fwpkm identify` says of it, \
+         made for its clause catches each of them, but for one that bf16 hides; the table names one. The last column is what `fwpkm identify` says of it, \
          in f32, given its outputs on all vectors. This page is written by the test `every_deviation_is_identified`.\n\n\
          Some others compute what the specification computes and are no deviations: more than k candidates of each half; \
          a softmax without subtracting the largest score (until it overflows); the slope ln p̄ without + 1 where the \
