@@ -16,7 +16,7 @@ pub const DECLARATION: &str = "declaration.json";
 /// Elements of a recorded tensor at most; the certified vectors need far fewer.
 const MOST_ELEMENTS: usize = 1 << 24;
 
-/// What a folder says of its implementation, in `declaration.json`; `schema/declaration.schema.json` says the same.
+/// What a folder says of its implementation, in `declaration.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stated {

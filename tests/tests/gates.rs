@@ -156,7 +156,7 @@ fn table(outcome: impl Fn(&str) -> Option<(Option<String>, Vec<String>)>) -> Str
         }
         let (caught, names) = outcome(deviation.name).unwrap_or_default();
         let named = if names == [deviation.name] { "itself".into() } else { names.join(", ") };
-        let (instead, source) = (deviation.instead, deviation.source);
+        let (instead, source) = (deviation.instead.replace('|', "\\|"), deviation.source);
         let _ =
             writeln!(text, "| {} | {instead} | {source} | {} | {named} |", deviation.name, caught.unwrap_or_default());
     }
