@@ -166,7 +166,7 @@ fn draw_query(draw: &mut Draw, entry: &Entry, initial: &Initial, sequence: usize
     match &entry.inputs.queries {
         Queries::Wide(grid) => draw.numbers(*grid, width),
         Queries::Halves(first, second) => {
-            let grid = |place: usize| if place / half_dim % 2 == 0 { *first } else { *second };
+            let grid = |place: usize| if (place / half_dim).is_multiple_of(2) { *first } else { *second };
             (0..width).map(|place| draw.number(grid(place))).collect()
         }
         Queries::Near { first, offset } => {

@@ -40,7 +40,7 @@ impl Draw {
 
     /// A whole number below `count`.
     pub fn below(&mut self, count: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(count) >> 32) as u32
+        (((self.next() >> 32) * u64::from(count)) >> 32) as u32
     }
 
     /// A number of a grid.

@@ -75,7 +75,7 @@ const STEPS: &[Change] = &[
     ("a token fewer per chunk", &["STR-2", "STR-3", "CHK-1"], |p| p.settings.chunk -= 1),
     ("a token more of lookahead", &["MEM-1", "STR-3"], |p| p.settings.lookahead += 1),
     ("a token fewer of lookahead", &["MEM-1", "STR-3"], |p| {
-        p.settings.lookahead = p.settings.lookahead.wrapping_sub(1)
+        p.settings.lookahead = p.settings.lookahead.wrapping_sub(1);
     }),
     ("no lookahead", &["MEM-1", "STR-2", "STR-3"], |p| p.settings.lookahead = 0),
     ("the other border", &["STR-2", "STR-3", "MEM-1"], |p| {

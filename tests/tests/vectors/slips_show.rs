@@ -8,6 +8,8 @@ mod of_layers;
 mod of_memorizing;
 #[path = "slips/of_reading.rs"]
 mod of_reading;
+#[path = "slips/of_streams.rs"]
+mod of_streams;
 
 use fwpkm::inputs::Piece;
 use fwpkm::run::{Outputs, Plan};

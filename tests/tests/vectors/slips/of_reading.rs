@@ -58,20 +58,20 @@ fn transposed(settings: &Settings, scores: ArrayView4<f64>) -> Selected<f64> {
 
 /// Keeps the pairs of ranks that `keeps` allows, best first; the best pair again where there are too few
 fn with_pairs(settings: &Settings, scores: ArrayView4<f64>, keeps: fn(usize, usize, usize) -> bool) -> Selected<f64> {
-    let (n, k) = (settings.sub_keys, settings.top_k);
+    let (sub_keys, top_k) = (settings.sub_keys, settings.top_k);
     let mut selected = select(settings, scores);
     let (rows, heads, _) = selected.slots.dim();
     for (row, head) in (0..rows).flat_map(|row| (0..heads).map(move |head| (row, head))) {
         let score = |half: usize, rank: usize| selected.half_scores[[row, head, half, rank]];
-        let ranks = (0..k * k).map(|pair| (pair / k, pair % k)).filter(|&(a, b)| keeps(a, b, k));
+        let ranks = (0..top_k * top_k).map(|pair| (pair / top_k, pair % top_k)).filter(|&(a, b)| keeps(a, b, top_k));
         let mut pairs: Vec<(f64, usize, usize)> = ranks.map(|(a, b)| (score(0, a) + score(1, b), a, b)).collect();
         pairs.sort_by(|x, y| y.0.total_cmp(&x.0));
-        for place in 0..k {
+        for place in 0..top_k {
             let (sum, a, b) = pairs.get(place).copied().unwrap_or(pairs[0]);
             selected.pair_scores[[row, head, place]] = sum;
             (selected.ranks[[row, head, place, 0]], selected.ranks[[row, head, place, 1]]) = (a, b);
             let [i, j] = [(0, a), (1, b)].map(|(half, rank)| selected.half_indices[[row, head, half, rank]]);
-            selected.slots[[row, head, place]] = i * n + j;
+            selected.slots[[row, head, place]] = i * sub_keys + j;
         }
     }
     selected
