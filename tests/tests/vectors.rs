@@ -2,6 +2,8 @@
 
 #[path = "vectors/cases.rs"]
 mod cases;
+#[path = "vectors/certain.rs"]
+mod certain;
 #[path = "vectors/factors.rs"]
 mod factors;
 #[path = "vectors/files.rs"]

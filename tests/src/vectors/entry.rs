@@ -163,7 +163,7 @@ pub enum Near {
 }
 
 impl Least {
-    /// What bf16 half scores do not flip.
+    /// Meant for half scores in bf16.
     pub const WIDE: Self = Self { set: 0.15, relative: 0.05, order: 0.05, near: None };
     /// Nothing is asked for.
     pub const NONE: Self = Self { set: 0.0, relative: 0.0, order: 0.0, near: None };

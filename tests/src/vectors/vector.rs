@@ -39,7 +39,7 @@ pub struct Vector {
 }
 
 /// Stage tensors are recorded up to so many bytes in all, of one chunk and of a run.
-const TRACE_BYTES: (usize, usize) = (32 << 10, 12 << 10);
+const TRACE_BYTES: (usize, usize) = (32 << 10, 6 << 10);
 
 /// The vectors of an entry, one for each of its versions.
 ///

@@ -32,6 +32,14 @@ fn small(entry: Entry) -> Entry {
     entry.memory(1, 5, 4, 6, 3).near(12)
 }
 
+/// Sub-keys that stay, large steps, and targets far from what the few slots read hold
+fn rereading(entry: Entry) -> Entry {
+    still(entry).memory(1, 6, 4, 5, 2).run(&[]).set(|s| s.learning_rate = 0.5).draw(|inputs| {
+        inputs.queries = Queries::Near { first: 2, offset: Grid { most: 8, unit: 0.03125 } };
+        inputs.values = Grid { most: 128, unit: 0.0625 };
+    })
+}
+
 fn dropped() -> Vec<Entry> {
     let cut = |entry: Entry| small(entry).drop(5, 2).text(1, 23).run(CUTS);
     vec![
@@ -124,6 +132,21 @@ fn carried() -> Vec<Entry> {
         .carry(4, 7)
         .text(1, 22)
         .run(&[])
+        .only(Folder::Paper),
+        rereading(entry(
+            "str_3_second_reading",
+            &["STR-3", "CHK-1"],
+            "L = C and large steps on few slots: losses and gradients are those of the second reading.",
+        ))
+        .carry(4, 4)
+        .text(1, 25),
+        rereading(entry(
+            "str_3_second_reading_late",
+            &["STR-3", "CHK-2"],
+            "L = 7 is more than C = 3: between the two readings of a query lie several steps.",
+        ))
+        .carry(3, 7)
+        .text(1, 22)
         .only(Folder::Paper),
         moving(entry("str_3_heads", &["STR-3", "BAT-1"], "Border carry, three heads, gates and a mask."))
             .memory(3, 4, 4, 5, 2)
