@@ -17,7 +17,7 @@ mod unique;
 
 pub use case::Case;
 pub use case_file::{CaseFile, case_paths};
-pub use error::Error;
+pub use error::{Error, listed, printable, shortened};
 pub use registry::{Clause, Group, Label, clause, clauses};
 pub use tensor_file::{Data, ElementType, Tensor, TensorFile, TensorWriter};
 

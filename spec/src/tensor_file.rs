@@ -26,7 +26,7 @@ use crate::error::{Error, listed, quoted, shortened};
 use header::{Entry, Header};
 
 pub use stream::TensorWriter;
-pub use write::{replace, write};
+pub use write::{replace, to_bytes, write};
 
 /// The element types that are read.
 const READ_TYPES: &str = "F32, F64, I32, I64, U8 or BOOL";

@@ -7,6 +7,7 @@ pub mod element;
 pub mod error;
 pub mod example;
 pub mod inputs;
+pub mod oracle;
 pub mod page;
 pub mod run;
 pub mod settings_file;

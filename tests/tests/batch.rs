@@ -4,8 +4,8 @@ mod common;
 
 use common::cases::{Case, cases, permutation, reading_settings, stream_case};
 use common::{
-    ROUNDING, bits, cast, grid, grid_memory, grid_tables, hits, margin, rng, run, scale, slots, small, table_bits,
-    tables, text,
+    Drawn as _, ROUNDING, bits, cast, grid, grid_memory, grid_tables, hits, margin, rng, run, scale, slots, small,
+    table_bits, tables, text,
 };
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};

@@ -3,7 +3,7 @@
 mod common;
 
 use common::cases::{cases, stream_case};
-use common::{bits, grid, grid_tables, hits, narrowed, reading, run, small, table_bits, tables, text};
+use common::{Drawn as _, bits, grid, grid_tables, hits, narrowed, reading, run, small, table_bits, tables, text};
 use fwpkm_reference::read::read;
 use fwpkm_reference::scalar::{sum, sum_over};
 use fwpkm_reference::score::dot_product;
@@ -117,7 +117,7 @@ fn num_7_f32_overflows_at_its_own_limit() {
     let mut wide = Memory::new(settings.clone(), Rules::paper(), grid_tables(&settings)).unwrap();
     wide.feed(&huge.tokens()).unwrap();
     let mut narrow = Memory::new(settings.clone(), Rules::paper(), narrowed(&grid_tables(&settings))).unwrap();
-    let failed = narrow.feed(&huge.narrowed().tokens()).unwrap_err();
+    let failed = narrow.feed(&huge.cast::<f32>().tokens()).unwrap_err();
     assert_eq!(failed, Error::Diverged { chunk: 0, stage: "memorize", tensor: "pair_losses" });
 }
 
@@ -318,7 +318,7 @@ fn num_8_threads_do_not_change_a_bit() {
         let narrow = in_pools(|| {
             let tables = narrowed(&tables(&settings, seed));
             let mut memory = Memory::new(settings.clone(), Rules::paper(), tables).unwrap();
-            run(&mut memory, &text.narrowed(), &[], &[200]).unwrap()
+            run(&mut memory, &text.cast::<f32>(), &[], &[200]).unwrap()
         });
         assert!(narrow.windows(2).all(|pair| pair[0] == pair[1]));
     }

@@ -32,7 +32,7 @@ proptest! {
 
     #[test]
     fn prop_str_1_any_cut_gives_the_same_bits_in_f32(case in stream_case(), (cut, flush) in cuts()) {
-        let (text, cut, flush) = (case.text().narrowed(), within(&cut, &case), within(&flush, &case));
+        let (text, cut, flush) = (case.text().cast::<f32>(), within(&cut, &case), within(&flush, &case));
         let memory = || {
             let tables = narrowed(&tables(&case.settings, case.seed));
             Memory::new(case.settings.clone(), case.rules.clone(), tables).unwrap()
