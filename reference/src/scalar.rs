@@ -126,47 +126,47 @@ pub fn sum<S: Scalar>(x: ArrayView1<S>) -> S {
 ///
 /// Comparisons look at the value only, so selections are constants of the derivative, as the specification says.
 #[derive(Clone, Copy, Debug)]
-pub struct Dual {
+pub struct Dual<S = f64> {
     /// The number.
-    pub value: f64,
+    pub value: S,
     /// Its derivative.
-    pub tangent: f64,
+    pub tangent: S,
 }
 
-impl PartialEq for Dual {
+impl<S: Scalar> PartialEq for Dual<S> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
 }
 
-impl PartialOrd for Dual {
+impl<S: Scalar> PartialOrd for Dual<S> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         self.value.partial_cmp(&other.value)
     }
 }
 
-impl Add for Dual {
+impl<S: Scalar> Add for Dual<S> {
     type Output = Self;
     fn add(self, other: Self) -> Self {
         Self { value: self.value + other.value, tangent: self.tangent + other.tangent }
     }
 }
 
-impl Sub for Dual {
+impl<S: Scalar> Sub for Dual<S> {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
         Self { value: self.value - other.value, tangent: self.tangent - other.tangent }
     }
 }
 
-impl Mul for Dual {
+impl<S: Scalar> Mul for Dual<S> {
     type Output = Self;
     fn mul(self, other: Self) -> Self {
         Self { value: self.value * other.value, tangent: self.tangent * other.value + self.value * other.tangent }
     }
 }
 
-impl Div for Dual {
+impl<S: Scalar> Div for Dual<S> {
     type Output = Self;
     fn div(self, other: Self) -> Self {
         let value = self.value / other.value;
@@ -174,23 +174,23 @@ impl Div for Dual {
     }
 }
 
-impl Neg for Dual {
+impl<S: Scalar> Neg for Dual<S> {
     type Output = Self;
     fn neg(self) -> Self {
         Self { value: -self.value, tangent: -self.tangent }
     }
 }
 
-impl Scalar for Dual {
-    const ZERO: Self = Self { value: 0.0, tangent: 0.0 };
-    const ONE: Self = Self { value: 1.0, tangent: 0.0 };
-    const UNIT_ROUNDOFF: f64 = f64::EPSILON / 2.0;
+impl<S: Scalar> Scalar for Dual<S> {
+    const ZERO: Self = Self { value: S::ZERO, tangent: S::ZERO };
+    const ONE: Self = Self { value: S::ONE, tangent: S::ZERO };
+    const UNIT_ROUNDOFF: f64 = S::UNIT_ROUNDOFF;
 
     fn from_f64(x: f64) -> Self {
-        Self { value: x, tangent: 0.0 }
+        Self { value: S::from_f64(x), tangent: S::ZERO }
     }
     fn to_f64(self) -> f64 {
-        self.value
+        self.value.to_f64()
     }
     fn exp(self) -> Self {
         let value = self.value.exp();
@@ -201,7 +201,7 @@ impl Scalar for Dual {
     }
     fn sqrt(self) -> Self {
         let value = self.value.sqrt();
-        Self { value, tangent: self.tangent / (2.0 * value) }
+        Self { value, tangent: self.tangent / (value + value) }
     }
     fn is_finite(self) -> bool {
         self.value.is_finite() && self.tangent.is_finite()

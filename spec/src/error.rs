@@ -211,16 +211,21 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// Foreign text for a message: shortened, control characters escaped.
-pub(crate) fn shortened(text: &str) -> String {
-    let mut short = String::new();
-    for letter in cut(text).chars() {
+pub fn shortened(text: &str) -> String {
+    printable(&cut(text))
+}
+
+/// Foreign text for a message: control characters escaped.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::new();
+    for letter in text.chars() {
         if letter.is_control() {
-            short.extend(letter.escape_default());
+            printable.extend(letter.escape_default());
         } else {
-            short.push(letter);
+            printable.push(letter);
         }
     }
-    short
+    printable
 }
 
 /// Text cut to a length a message can hold.
@@ -233,7 +238,7 @@ fn cut(text: &str) -> String {
 }
 
 /// Names for a message: as many as a reader can use, then how many more there are.
-pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const MOST: usize = 20;
     let names: Vec<String> = names.into_iter().map(shortened).collect();
     match names.len() {

@@ -22,7 +22,7 @@ pub use case::Case;
 pub use case_file::{CaseFile, case_paths};
 pub use certificate::Certificate;
 pub use closed_form::ClosedForm;
-pub use error::Error;
+pub use error::{Error, listed, printable, shortened};
 pub use registry::{Clause, Group, Label, clause, clauses};
 pub use tensor_file::{Data, ElementType, Tensor, TensorFile, TensorWriter};
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::{Settings, Tables};
-use fwpkm_spec::{CaseFile, Data, TensorFile};
+use fwpkm_spec::{CaseFile, Data, TensorFile, listed};
 use ndarray::{Array, Array2, Array3, ArrayD, Dimension, Ix1, Ix2, Ix4};
 
 use crate::element::Element;
@@ -207,7 +207,9 @@ impl<'a> Inputs<'a> {
 
     fn rows<S: Element>(&self, name: &str, width: usize, from: usize, to: usize) -> Result<Vec<S>> {
         let mut numbers = Vec::new();
-        for sequence in 0..self.sequences {
+        // Without tokens there may be any number of sequences; one shows of which type they are.
+        let sequences = if from == to { self.sequences.min(1) } else { self.sequences };
+        for sequence in 0..sequences {
             let start = (sequence * self.tokens + from) * width;
             let piece = self.source.elements(name, start..start + (to - from) * width);
             let piece = piece.map_err(|reason| Error::Tokens { reached: from, reason: Box::new(reason) })?;
@@ -268,5 +270,5 @@ fn check_dimensions(name: &str, shape: &[usize], dimensions: usize) -> Result<()
 }
 
 fn missing(source: &dyn Source, name: &str) -> Error {
-    Error::Missing { tensor: format!("in.{name}"), found: source.names().join(", ") }
+    Error::Missing { tensor: format!("in.{name}"), found: listed(source.names().iter().map(String::as_str)) }
 }

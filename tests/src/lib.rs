@@ -14,6 +14,7 @@ pub mod judge;
 pub mod judging;
 pub mod lockstep;
 pub mod numbers;
+pub mod oracle;
 pub mod outputs;
 pub mod page;
 pub mod problem;

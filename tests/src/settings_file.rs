@@ -8,6 +8,7 @@ mod names;
 use fwpkm_reference::rules::Rules;
 use fwpkm_reference::settings::{Activation, Border, Norm, Score, Settings, WeightsOver};
 use fwpkm_spec::case::{self, Case, Compress, Mode, Nonlinear};
+use fwpkm_spec::printable;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -103,8 +104,10 @@ pub fn rules_of_case(case: &Case) -> Result<Rules> {
         Some(serde_json::Value::String(name)) if name == "paper" => Ok(Rules::paper()),
         Some(serde_json::Value::String(name)) if name == "release" => Ok(Rules::release()),
         Some(object) => {
-            let reason =
-                |e: serde_json::Error| Error::Rules { given: "the case's rules".into(), reason: e.to_string() };
+            let reason = |e: serde_json::Error| Error::Rules {
+                given: "the case's rules".into(),
+                reason: printable(&e.to_string()),
+            };
             serde_json::from_value::<RulesFile>(object.clone()).map_err(reason)?.rules()
         }
     }
@@ -189,13 +192,15 @@ impl SettingsFile {
         set(&mut settings.learning_rate, self.learning_rate);
         set(&mut settings.weight_decay, self.weight_decay);
         settings.gradient_clip = self.gradient_clip.or(settings.gradient_clip);
-        let default_epsilon = match settings.score {
+        let epsilon = self.epsilon.unwrap_or(match settings.score {
             Score::InverseDistance { epsilon } => epsilon,
             Score::DotProduct => 1e-3,
-        };
+        });
+        // Outside its range it is refused even where the score has no use for it.
+        Settings { score: Score::InverseDistance { epsilon }, ..Settings::paper() }.check()?;
         settings.score = match (self.score, settings.score) {
             (Some(ScoreName::DotProduct), _) | (None, Score::DotProduct) => Score::DotProduct,
-            _ => Score::InverseDistance { epsilon: self.epsilon.unwrap_or(default_epsilon) },
+            _ => Score::InverseDistance { epsilon },
         };
         set(&mut settings.activation, self.activation);
         set(&mut settings.temperature, self.temperature);

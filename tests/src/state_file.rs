@@ -9,7 +9,7 @@ use std::path::Path;
 
 use fwpkm_reference::stream::Queued;
 use fwpkm_reference::{State, Tables};
-use fwpkm_spec::{Data, TensorFile};
+use fwpkm_spec::{Data, TensorFile, listed};
 use ndarray::{Array, ArrayD, ArrayView, Dimension};
 use serde::{Deserialize, Serialize};
 
@@ -180,12 +180,13 @@ fn read<S: Element, D: Dimension>(file: &TensorFile, name: &str, hasher: &mut bl
     let missing = || fwpkm_spec::Error::NoTensor {
         path: file.path().to_path_buf(),
         name: name.to_string(),
-        found: file.names().collect::<Vec<_>>().join(", "),
+        found: listed(file.names()),
     };
     let shape = file.shape(name).ok_or_else(missing)?.to_vec();
     hash_name(hasher, name, file.element_type(name).unwrap_or_default(), &shape);
     let count = if shape.contains(&0) { 0 } else { shape.iter().product() };
-    let mut numbers = Vec::with_capacity(count);
+    // Not with room for all: the shape of an element type that is not read may be any.
+    let mut numbers = Vec::new();
     while numbers.len() < count {
         let block = file.elements(name, numbers.len()..count.min(numbers.len() + BLOCK))?;
         hasher.update(&block.to_bytes());

@@ -124,7 +124,8 @@ pub fn place(store: &mut dyn Store, from: usize, tokens: usize, slice: &Outputs)
             shape[1] = tokens;
             store.declare(name, tensor.data.element_type(), &shape)?;
         }
-        for sequence in 0..sequences {
+        // Of nothing there may be any number of sequences.
+        for sequence in 0..if length == 0 { 0 } else { sequences } {
             let part = sequence * length * width..(sequence + 1) * length * width;
             store.write(name, (sequence * tokens + from) * width, &tensor.data.part(part))?;
         }

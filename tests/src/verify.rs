@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use fwpkm_reference::Rules;
-use fwpkm_spec::{CaseFile, Data, Tensor};
+use fwpkm_spec::{CaseFile, Data, Tensor, listed, shortened};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -86,8 +86,16 @@ impl CaseReport {
 ///
 /// `rules` replace those the case states (the release's where it states none).
 pub fn verify(path: &Path, rules: Option<&Rules>) -> CaseReport {
-    let mut report = CaseReport::new(path);
-    match judge(path, rules, &mut report) {
+    match CaseFile::open(path) {
+        Ok(file) => verify_file(&file, rules),
+        Err(error) => CaseReport::unreadable(path, &error),
+    }
+}
+
+/// The same, of a file that is read already.
+pub fn verify_file(file: &CaseFile, rules: Option<&Rules>) -> CaseReport {
+    let mut report = CaseReport::new(&file.path);
+    match judge(file, rules, &mut report) {
         Ok(()) if report.tensors.iter().all(|tensor| tensor.conforms) => report.verdict = Verdict::Conforms,
         Ok(()) => report.verdict = Verdict::Differs,
         Err(error) => report.error = Some(error.to_string()),
@@ -95,17 +103,16 @@ pub fn verify(path: &Path, rules: Option<&Rules>) -> CaseReport {
     report
 }
 
-fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<()> {
-    let file = CaseFile::open(path)?;
+fn judge(file: &CaseFile, rules: Option<&Rules>, report: &mut CaseReport) -> Result<()> {
     report.unknown_keys.clone_from(&file.case.unknown);
     let mut plan = Plan::of_case(&file.case, rules)?;
     plan.trace = file.file.names().any(|name| name.starts_with("trace."));
     let is_result = |name: &&str| name.starts_with("out.") || name.starts_with("trace.");
     let recorded: Vec<String> = file.file.names().filter(is_result).map(str::to_string).collect();
     if recorded.is_empty() {
-        return Err(Error::Missing { tensor: "out.*".into(), found: file.file.names().collect::<Vec<_>>().join(", ") });
+        return Err(Error::Missing { tensor: "out.*".into(), found: listed(file.file.names()) });
     }
-    let outputs = run::<f64>(&plan, &Inputs::of_case(&file)?)?;
+    let outputs = run::<f64>(&plan, &Inputs::of_case(file)?)?;
     for name in recorded {
         report.tensors.push(compare(&name, &file.file.tensor(&name)?, &outputs)?);
     }
@@ -120,8 +127,8 @@ fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<
 pub(crate) fn compare(name: &str, recorded: &Tensor, outputs: &Outputs) -> Result<TensorReport> {
     let Some(actual) = outputs.get(name) else {
         return Err(Error::Missing {
-            tensor: format!("{name} among the results"),
-            found: outputs.keys().cloned().collect::<Vec<_>>().join(", "),
+            tensor: format!("{} among the results", shortened(name)),
+            found: listed(outputs.keys().map(String::as_str)),
         });
     };
     if recorded.shape != actual.shape {

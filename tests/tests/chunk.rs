@@ -3,7 +3,9 @@
 mod common;
 
 use common::cases::{Case, cases, permutation, stream_case};
-use common::{bits, grid, grid_memory, hits, margin, reading, scale, slots, small, stepped, table_bits, tables, text};
+use common::{
+    Drawn as _, bits, grid, grid_memory, hits, margin, reading, scale, slots, small, stepped, table_bits, tables, text,
+};
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::{Activation, Border, Score};
 use fwpkm_reference::{Memory, Rules, Settings, Tables, Trace};

@@ -5,8 +5,8 @@ mod common;
 mod not_finite;
 
 use common::cases::{cases, stream_case};
-use common::outcome::run;
-use common::{bits, grid, grid_tables, hits, narrowed, reading, small, tables, text};
+use common::run;
+use common::{Drawn as _, bits, grid, grid_tables, hits, narrowed, reading, small, tables, text};
 use fwpkm_reference::read::read;
 use fwpkm_reference::scalar::{sum, sum_over};
 use fwpkm_reference::score::dot_product;
@@ -102,7 +102,7 @@ fn num_8_threads_do_not_change_a_bit() {
         let narrow = in_pools(|| {
             let tables = narrowed(&tables(&settings, seed));
             let mut memory = Memory::new(settings.clone(), Rules::paper(), tables).unwrap();
-            run(&mut memory, &text.narrowed(), &[], &[200]).unwrap()
+            run(&mut memory, &text.cast::<f32>(), &[], &[200]).unwrap()
         });
         assert!(narrow.windows(2).all(|pair| pair[0] == pair[1]));
     }

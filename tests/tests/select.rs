@@ -4,6 +4,7 @@ mod common;
 
 use common::cases::cases;
 use common::{refused, small};
+use fwpkm::oracle::brute_force;
 use fwpkm_reference::select::{Selected, best_pairs, half_top_k, select, slot};
 use fwpkm_reference::{Scalar, Settings};
 use ndarray::{Array1, Array4, arr1};
@@ -131,17 +132,6 @@ fn sel_4_one_half_may_give_all_k() {
     let ranks = |pairs: Vec<(f64, usize, usize)>| pairs.iter().map(|pair| (pair.1, pair.2)).collect::<Vec<_>>();
     assert_eq!(ranks(best_pairs(flat_half.view(), steep.view(), 4)), [(0, 0), (1, 0), (2, 0), (3, 0)]);
     assert_eq!(ranks(best_pairs(steep.view(), flat_half.view(), 4)), [(0, 0), (0, 1), (0, 2), (0, 3)]);
-}
-
-/// Every slot by (sum descending, rank of i in half 0, rank of j in half 1), with ranks in the full order of each half.
-fn brute_force<S: Scalar>(first: &[S], second: &[S], k: usize) -> Vec<(usize, S)> {
-    let n = first.len();
-    let rank = |half: &[S], i: usize| (0..n).filter(|&o| half[o] > half[i] || (half[o] == half[i] && o < i)).count();
-    let mut all: Vec<_> = (0..n * n)
-        .map(|slot| (slot, first[slot / n] + second[slot % n], rank(first, slot / n), rank(second, slot % n)))
-        .collect();
-    all.sort_by(|x, y| y.1.partial_cmp(&x.1).unwrap().then(x.2.cmp(&y.2)).then(x.3.cmp(&y.3)));
-    all.into_iter().take(k).map(|(slot, sum, _, _)| (slot, sum)).collect()
 }
 
 fn equals_brute_force<S: Scalar>(first: &[f64], second: &[f64]) -> Result<(), TestCaseError> {

@@ -8,7 +8,7 @@ mod flush;
 #[path = "stream/properties.rs"]
 mod properties;
 
-use common::{Text, grid, grid_memory, grid_tables, hits, losses, refused, slots, small, tables, text};
+use common::{Drawn as _, Text, grid, grid_memory, grid_tables, hits, losses, refused, slots, small, tables, text};
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Error, Memory, Rules, Settings, Tokens};

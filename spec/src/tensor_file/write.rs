@@ -25,14 +25,43 @@ where
     T: Borrow<Tensor>,
 {
     let path = path.as_ref();
-    let placed = placed(path, tensors)?;
-    let infos = placed.iter().map(|placed| (placed.name, &placed.info)).collect();
-    let header = header_bytes(path, metadata, infos, 0)?;
+    let (header, placed) = content(path, metadata, tensors)?;
     replace(path, |out| {
         out.write_all(&header)?;
         placed.iter().try_for_each(|placed| write_elements(out, placed.data))
     })
     .map_err(|error| Error::io(path, "write", &error))
+}
+
+/// The bytes that [`write`] writes; the path is for messages only.
+///
+/// # Errors
+/// `Format`, as for [`write`].
+pub fn to_bytes<N, T>(
+    path: impl AsRef<Path>,
+    metadata: &BTreeMap<String, String>,
+    tensors: &[(N, T)],
+) -> Result<Vec<u8>, Error>
+where
+    N: AsRef<str>,
+    T: Borrow<Tensor>,
+{
+    let (mut bytes, placed) = content(path.as_ref(), metadata, tensors)?;
+    for placed in placed {
+        bytes.append(&mut placed.data.to_bytes());
+    }
+    Ok(bytes)
+}
+
+/// The first bytes of a file, and the tensors that follow
+fn content<'a, N: AsRef<str>, T: Borrow<Tensor>>(
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+    tensors: &'a [(N, T)],
+) -> Result<(Vec<u8>, Vec<Placed<'a>>), Error> {
+    let placed = placed(path, tensors)?;
+    let infos = placed.iter().map(|placed| (placed.name, &placed.info)).collect();
+    Ok((header_bytes(path, metadata, infos, 0)?, placed))
 }
 
 /// The first bytes of a file: length and header, metadata first, then the tensors in the order of their data. The header is

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fwpkm_spec::listed;
 use serde::Serialize;
 
 use super::{BOLD, DIM, GREEN, Outcome, RED, YELLOW, print, print_json};
@@ -154,7 +155,11 @@ fn line(out: &mut String, report: &CaseReport, name: &str, width: usize) {
         let _ = writeln!(out, "    {}{at:?}: recorded {expected:e}, interpreter {actual:e}", tensor.name);
     }
     if !report.unknown_keys.is_empty() {
-        let _ = writeln!(out, "    {YELLOW}case keys that nothing reads: {}{YELLOW:#}", report.unknown_keys.join(", "));
+        let _ = writeln!(
+            out,
+            "    {YELLOW}case keys that nothing reads: {}{YELLOW:#}",
+            listed(report.unknown_keys.iter().map(String::as_str))
+        );
     }
 }
 

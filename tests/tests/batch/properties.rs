@@ -7,8 +7,7 @@ use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 
 use crate::common::cases::{Case, cases, permutation, reading_settings, stream_case};
-use crate::common::outcome::run;
-use crate::common::{ROUNDING, Text, margin, reading, scale, table_bits, tables, text};
+use crate::common::{ROUNDING, Text, margin, reading, run, scale, table_bits, tables, text};
 
 proptest! {
     #![proptest_config(cases(96))]

@@ -1,12 +1,14 @@
 //! Random cases for the properties: every setting and rule that a stream depends on, with sizes that reach the borders.
 
+use fwpkm::oracle::Scene;
+use fwpkm::oracle::bytes::Range;
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
 use fwpkm_reference::{Memory, Rules, Settings};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
-use super::{Text, is_unbounded, tables, text};
+use super::{Drawn, Text, is_unbounded, tables, text};
 
 /// A number of cases, the same in every run. `PROPTEST_RNG_SEED` and `PROPTEST_CASES` draw others, or more. Failures are written
 /// down as named tests, not in files.
@@ -36,6 +38,17 @@ impl Case {
 
     pub(crate) fn text(&self) -> Text<f64> {
         self.text_from(self.seed + 1)
+    }
+
+    /// What an oracle takes.
+    pub(crate) fn scene(&self) -> Scene {
+        Scene {
+            range: Range::Small,
+            settings: self.settings.clone(),
+            rules: self.rules.clone(),
+            tables: tables(&self.settings, self.seed),
+            text: self.text(),
+        }
     }
 
     /// Another text of the same shape.

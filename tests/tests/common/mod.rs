@@ -1,15 +1,15 @@
-//! What the clause tests share: small settings, random tables and texts from given seeds, bits.
-#![allow(dead_code, reason = "every test file compiles this module and uses a part of it")]
+//! What the clause tests share: small settings, random tables and texts from given seeds, cuts of a stream, bits.
+#![allow(dead_code, unused_imports, reason = "every test file compiles this module and uses a part of it")]
 
 pub(crate) mod cases;
 pub(crate) mod objectives;
-pub(crate) mod outcome;
 
+pub(crate) use fwpkm::oracle::{Outcome, Text, bits, run, table_bits};
 use fwpkm_reference::chunk::{Chunk, Reading, Step};
 use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::settings::Activation;
-use fwpkm_reference::{Error, Memory, Rules, Scalar, Settings, Stages, StepReport, Tables, Tokens, Trace, TracedStep};
-use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayBase, ArrayRef, Axis, Data, Dimension, s};
+use fwpkm_reference::{Error, Memory, Rules, Scalar, Settings, Stages, StepReport, Tables, Trace, TracedStep};
+use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayBase, Axis, Data, Dimension};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand::{SeedableRng, rngs::StdRng};
 use ndarray_rand::rand_distr::{Bernoulli, StandardNormal, Uniform};
@@ -78,20 +78,11 @@ pub(crate) fn tables(settings: &Settings, seed: u64) -> Tables<f64> {
 
 /// The same numbers in f32.
 pub(crate) fn narrowed(tables: &Tables<f64>) -> Tables<f32> {
-    Tables { sub_keys: cast(&tables.sub_keys), slot_values: cast(&tables.slot_values) }
+    fwpkm::oracle::cast_tables(tables)
 }
 
 pub(crate) fn cast<S: Scalar, D: Dimension>(numbers: &Array<f64, D>) -> Array<S, D> {
-    numbers.mapv(S::from_f64)
-}
-
-/// The bits of every number, in order; -0 and 0 differ.
-pub(crate) fn bits<S: Scalar, D: Dimension>(numbers: &ArrayRef<S, D>) -> Vec<u64> {
-    numbers.iter().map(|x| x.to_f64().to_bits()).collect()
-}
-
-pub(crate) fn table_bits<S: Scalar>(tables: &Tables<S>) -> [Vec<u64>; 2] {
-    [bits(&tables.sub_keys), bits(&tables.slot_values)]
+    fwpkm::oracle::cast(numbers)
 }
 
 /// Largest magnitude, at least 1: the scale a rounding error is measured by.
@@ -110,19 +101,6 @@ pub(crate) fn refused(settings: Settings) -> &'static str {
     }
 }
 
-/// What one call is given, owned.
-#[derive(Clone, Debug)]
-pub(crate) struct Text<S> {
-    /// [B, T, H·`d_k`]
-    pub(crate) queries: Array3<S>,
-    /// [B, T, `d_v`]
-    pub(crate) values: Array3<S>,
-    /// [B, T]
-    pub(crate) gates: Option<Array2<S>>,
-    /// [B, T]
-    pub(crate) mask: Option<Array2<bool>>,
-}
-
 /// Queries uniform in ±1, values normal, no gates, no mask.
 pub(crate) fn text(settings: &Settings, sequences: usize, tokens: usize, seed: u64) -> Text<f64> {
     let (width, rng) = (settings.heads * settings.key_dim, &mut rng(seed));
@@ -134,45 +112,29 @@ pub(crate) fn text(settings: &Settings, sequences: usize, tokens: usize, seed: u
     }
 }
 
-impl<S: Scalar> Text<S> {
-    pub(crate) fn shape(&self) -> (usize, usize) {
-        (self.queries.dim().0, self.queries.dim().1)
-    }
-
+/// Changes of a text.
+pub(crate) trait Drawn {
     /// With random gates in (0, 1).
-    pub(crate) fn gated(mut self, seed: u64) -> Self {
+    fn gated(self, seed: u64) -> Self;
+    /// With a random mask, about a third of it false.
+    fn masked(self, seed: u64) -> Self;
+    /// The same text with sequences and tokens in another order.
+    fn reordered(&self, sequences: &[usize], tokens: &[usize]) -> Self;
+}
+
+impl<S: Scalar> Drawn for Text<S> {
+    fn gated(mut self, seed: u64) -> Self {
         let gates: Array2<f64> = Array2::random_using(self.shape(), Uniform::new(0.0, 1.0).unwrap(), &mut rng(seed));
         self.gates = Some(cast(&gates));
         self
     }
 
-    /// With a random mask, about a third of it false.
-    pub(crate) fn masked(mut self, seed: u64) -> Self {
+    fn masked(mut self, seed: u64) -> Self {
         self.mask = Some(Array2::random_using(self.shape(), Bernoulli::new(0.7).unwrap(), &mut rng(seed)));
         self
     }
 
-    pub(crate) fn tokens(&self) -> Tokens<'_, S> {
-        Tokens {
-            queries: self.queries.view(),
-            values: self.values.view(),
-            gates: self.gates.as_ref().map(|gates| gates.view()),
-            mask: self.mask.as_ref().map(|mask| mask.view()),
-        }
-    }
-
-    /// Tokens `from` to `to` of every sequence.
-    pub(crate) fn part(&self, from: usize, to: usize) -> Self {
-        Self {
-            queries: self.queries.slice(s![.., from..to, ..]).to_owned(),
-            values: self.values.slice(s![.., from..to, ..]).to_owned(),
-            gates: self.gates.as_ref().map(|gates| gates.slice(s![.., from..to]).to_owned()),
-            mask: self.mask.as_ref().map(|mask| mask.slice(s![.., from..to]).to_owned()),
-        }
-    }
-
-    /// The same text with sequences and tokens in another order.
-    pub(crate) fn reordered(&self, sequences: &[usize], tokens: &[usize]) -> Self {
+    fn reordered(&self, sequences: &[usize], tokens: &[usize]) -> Self {
         fn pick<T: Clone, D: Dimension + ndarray::RemoveAxis>(
             from: &Array<T, D>,
             b: &[usize],
@@ -185,17 +147,6 @@ impl<S: Scalar> Text<S> {
             values: pick(&self.values, sequences, tokens),
             gates: self.gates.as_ref().map(|gates| pick(gates, sequences, tokens)),
             mask: self.mask.as_ref().map(|mask| pick(mask, sequences, tokens)),
-        }
-    }
-}
-
-impl Text<f64> {
-    pub(crate) fn narrowed(&self) -> Text<f32> {
-        Text {
-            queries: cast(&self.queries),
-            values: cast(&self.values),
-            gates: self.gates.as_ref().map(cast),
-            mask: self.mask.clone(),
         }
     }
 }

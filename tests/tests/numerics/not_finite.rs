@@ -4,7 +4,7 @@ use fwpkm_reference::settings::{Activation, Border, Score};
 use fwpkm_reference::{Error, Memory, Rules, Settings, Tables};
 use ndarray::{Array4, arr2, array};
 
-use crate::common::{Text, grid, grid_tables, hits, narrowed, slots, small, table_bits, tables, text};
+use crate::common::{Drawn as _, Text, grid, grid_tables, hits, narrowed, slots, small, table_bits, tables, text};
 
 /// The tensor that a memory refuses, and where its first number that is not finite stands.
 fn refused<T>(result: fwpkm_reference::Result<T>) -> (&'static str, Vec<usize>) {
@@ -55,7 +55,7 @@ fn num_7_f32_overflows_at_its_own_limit() {
     let mut wide = Memory::new(settings.clone(), Rules::paper(), grid_tables(&settings)).unwrap();
     wide.feed(&huge.tokens()).unwrap();
     let mut narrow = Memory::new(settings.clone(), Rules::paper(), narrowed(&grid_tables(&settings))).unwrap();
-    let failed = narrow.feed(&huge.narrowed().tokens()).unwrap_err();
+    let failed = narrow.feed(&huge.cast::<f32>().tokens()).unwrap_err();
     assert_eq!(failed, Error::Diverged { chunk: 0, stage: "memorize", tensor: "pair_losses" });
 }
 

@@ -6,7 +6,7 @@ use fwpkm_reference::{Memory, Rules, Settings};
 use proptest::prelude::*;
 
 use crate::common::cases::{Case, cases, stream_case};
-use crate::common::outcome::{Outcome, run};
+use crate::common::{Outcome, run};
 use crate::common::{bits, narrowed, tables};
 
 /// Positions to cut at and positions to flush at, up to the text's length.
@@ -33,7 +33,7 @@ proptest! {
 
     #[test]
     fn prop_str_1_any_cut_gives_the_same_bits_in_f32(case in stream_case(), (cut, flush) in cuts()) {
-        let (text, cut, flush) = (case.text().narrowed(), within(&cut, &case), within(&flush, &case));
+        let (text, cut, flush) = (case.text().cast::<f32>(), within(&cut, &case), within(&flush, &case));
         let memory = || {
             let tables = narrowed(&tables(&case.settings, case.seed));
             Memory::new(case.settings.clone(), case.rules.clone(), tables).unwrap()

@@ -1,0 +1,43 @@
+//! Oracles: bytes become an input, the reference computes, and what the clauses say of it is held against it.
+//!
+//! A fuzz target in `fuzz/` is one call of one of these functions; the tests replay the inputs in `fuzz/regressions` and
+//! some more. What does not hold is a panic that names the clause and shows the input.
+
+pub mod bytes;
+mod case_files;
+mod fields;
+mod gradient_updates;
+mod interruptions;
+mod judge;
+mod near_ties;
+pub mod objectives;
+mod one_chunk;
+mod outcome;
+mod recorded_run;
+mod scene;
+mod settings_files;
+mod stream_cuts;
+mod top_k_retrieval;
+mod tracked;
+
+pub use case_files::case_files;
+pub use gradient_updates::{gradient_updates, step_holds};
+pub use judge::{Judge, Judged};
+pub use outcome::{Outcome, bits, run, run_with, table_bits};
+pub use scene::{Most, Scene, Text, cast, cast_tables};
+pub use settings_files::settings_files;
+pub use stream_cuts::stream_cuts;
+pub use top_k_retrieval::{brute_force, top_k_retrieval};
+pub use tracked::Tracked;
+
+/// An oracle. It panics where the reference does not do what a clause says.
+pub type Oracle = fn(&[u8]);
+
+/// The oracle of each fuzz target, by name.
+pub const TARGETS: [(&str, Oracle); 5] = [
+    ("top_k_retrieval", top_k_retrieval),
+    ("gradient_updates", gradient_updates),
+    ("stream_cuts", stream_cuts),
+    ("case_files", case_files),
+    ("settings_files", settings_files),
+];
