@@ -1,0 +1,109 @@
+//! The command from outside: what it prints, its exit status, and what it does with bad input.
+
+mod run;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use fwpkm_spec::{Data, Tensor, TensorFile, tensor_file};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn fwpkm<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fwpkm")).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn release() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/release")
+}
+
+/// A recorded case whose parts a test may change before writing it again.
+struct Edited {
+    case: Value,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Edited {
+    fn new(name: &str) -> Self {
+        let file = TensorFile::open(release().join(format!("{name}.safetensors"))).unwrap();
+        let case = serde_json::from_str(&file.metadata()["case"]).unwrap();
+        let tensors = file.names().map(|name| (name.to_string(), file.tensor(name).unwrap())).collect();
+        Self { case, tensors }
+    }
+
+    fn with(mut self, key: &str, value: Value) -> Self {
+        self.case[key] = value;
+        self
+    }
+
+    fn number(mut self, tensor: &str, flat: usize, value: f64) -> Self {
+        let Some(Data::F64(numbers)) = self.tensors.get_mut(tensor).map(|tensor| &mut tensor.data) else {
+            panic!("{tensor} is not a tensor of f64")
+        };
+        numbers[flat] = value;
+        self
+    }
+
+    fn write(&self, folder: &TempDir, name: &str) -> PathBuf {
+        let path = folder.path().join(format!("{name}.safetensors"));
+        let metadata = BTreeMap::from([("case".to_string(), self.case.to_string())]);
+        let tensors: Vec<(&String, &Tensor)> = self.tensors.iter().collect();
+        tensor_file::write(&path, &metadata, &tensors).unwrap();
+        path
+    }
+}
+
+#[test]
+fn a_result_is_not_written_over_its_input() {
+    let folder = TempDir::new().unwrap();
+    let case = Edited::new("base").write(&folder, "case");
+    let before = std::fs::read(&case).unwrap();
+    for (job, option) in [("run", "--output"), ("run", "--save"), ("trace", "--html")] {
+        let output = fwpkm(&[job.as_ref(), case.as_os_str(), option.as_ref(), case.as_os_str()]);
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains("is the input; the result needs another file"), "{}", stderr(&output));
+        assert_eq!(std::fs::read(&case).unwrap(), before);
+    }
+}
+
+#[test]
+fn spec_prints_a_clause_and_lists_the_labels_near_a_wrong_one() {
+    let output = fwpkm(&["spec", "sel-3"]);
+    assert_eq!(status(&output), 0);
+    assert!(stdout(&output).starts_with("SEL-3"), "{}", stdout(&output));
+    for part in fwpkm_spec::registry::PARTS {
+        assert!(stdout(&output).lines().any(|line| line == part), "no {part}");
+    }
+    let output = fwpkm(&["spec", "mem-99"]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("mem-99") && stderr(&output).contains("MEM-4"), "{}", stderr(&output));
+    let output = fwpkm(&["spec"]);
+    for clause in fwpkm_spec::clauses() {
+        assert!(stdout(&output).contains(&format!("{:7} {}", clause.label.to_string(), clause.title)));
+    }
+}
+
+#[test]
+fn wrong_usage_has_status_2() {
+    for arguments in [vec!["judge"], vec!["verify"], vec!["verifi"], vec!["run", "x", "--element", "f16"]] {
+        assert_eq!(status(&fwpkm(&arguments)), 2, "{arguments:?}");
+    }
+    let case = release().join("base.safetensors");
+    let output = fwpkm(&["run".as_ref(), case.as_os_str(), "--trace".as_ref()]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("--output"), "{}", stderr(&output));
+}

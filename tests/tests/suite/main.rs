@@ -1,0 +1,16 @@
+//! The suite itself: engine, vectors, deviations, commands, documents.
+
+mod book;
+mod command;
+mod deviations;
+mod gates;
+mod judge;
+mod lockstep;
+mod numerics_bounds;
+mod page;
+mod readme;
+mod release;
+mod specification;
+mod state;
+mod vectors;
+mod walk;

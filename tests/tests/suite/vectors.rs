@@ -1,0 +1,7 @@
+//! The certified vectors: what is checked in, what it covers, and that every choice shows in it.
+
+mod cases;
+mod certain;
+mod factors;
+mod files;
+mod settings_show;
