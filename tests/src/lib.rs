@@ -1,34 +1,55 @@
 //! The verification suite of Fast-weight Product Key Memory: runs of the interpreter on case files, recorded outputs held
 //! against it, the worked examples of the specification, and the command over all of these.
+//!
+//! Without the feature `suite` only what the clause tests need is built: runs, case files, oracles.
 
-pub mod bench;
-pub mod command;
-pub mod deviation;
 pub mod element;
 pub mod error;
 pub mod example;
-pub mod identify;
-pub mod implementation;
 pub mod inputs;
-pub mod judge;
-pub mod judging;
-pub mod lockstep;
-pub mod numbers;
 pub mod oracle;
-pub mod outputs;
-pub mod page;
-pub mod problem;
-pub mod recording;
-pub mod report;
 pub mod run;
-pub mod selection;
 pub mod settings_file;
 pub mod state_file;
 pub mod store;
-pub mod survey;
 pub mod trace;
-pub mod vectors;
 pub mod verify;
+
+#[cfg(feature = "suite")]
+pub mod bench;
+#[cfg(feature = "suite")]
+pub mod command;
+#[cfg(feature = "suite")]
+pub mod deviation;
+#[cfg(feature = "suite")]
+pub mod identify;
+#[cfg(feature = "suite")]
+pub mod implementation;
+#[cfg(feature = "suite")]
+pub mod judge;
+#[cfg(feature = "suite")]
+pub mod judging;
+#[cfg(feature = "suite")]
+pub mod lockstep;
+#[cfg(feature = "suite")]
+pub mod numbers;
+#[cfg(feature = "suite")]
+pub mod outputs;
+#[cfg(feature = "suite")]
+pub mod page;
+#[cfg(feature = "suite")]
+pub mod problem;
+#[cfg(feature = "suite")]
+pub mod recording;
+#[cfg(feature = "suite")]
+pub mod report;
+#[cfg(feature = "suite")]
+pub mod selection;
+#[cfg(feature = "suite")]
+pub mod survey;
+#[cfg(feature = "suite")]
+pub mod vectors;
+#[cfg(feature = "suite")]
 pub mod walk;
 
 pub use error::{Error, Result};

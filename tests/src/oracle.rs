@@ -13,6 +13,8 @@ mod near_ties;
 pub mod objectives;
 mod one_chunk;
 mod outcome;
+#[cfg(feature = "suite")]
+mod recorded_outputs;
 mod recorded_run;
 mod scene;
 mod settings_files;
@@ -24,6 +26,8 @@ pub use case_files::case_files;
 pub use gradient_updates::{gradient_updates, step_holds};
 pub use judge::{Judge, Judged};
 pub use outcome::{Outcome, bits, run, run_with, table_bits};
+#[cfg(feature = "suite")]
+pub use recorded_outputs::recorded_outputs;
 pub use scene::{Most, Scene, Text, cast, cast_tables};
 pub use settings_files::settings_files;
 pub use stream_cuts::stream_cuts;
@@ -34,10 +38,12 @@ pub use tracked::Tracked;
 pub type Oracle = fn(&[u8]);
 
 /// The oracle of each fuzz target, by name.
-pub const TARGETS: [(&str, Oracle); 5] = [
+pub const TARGETS: &[(&str, Oracle)] = &[
     ("top_k_retrieval", top_k_retrieval),
     ("gradient_updates", gradient_updates),
     ("stream_cuts", stream_cuts),
     ("case_files", case_files),
     ("settings_files", settings_files),
+    #[cfg(feature = "suite")]
+    ("recorded_outputs", recorded_outputs),
 ];

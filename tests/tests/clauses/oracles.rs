@@ -68,6 +68,12 @@ fn random_inputs_of_case_files_hold() {
 }
 
 #[test]
+#[cfg(feature = "suite")]
+fn random_inputs_of_recorded_outputs_hold() {
+    random_inputs_hold("recorded_outputs", 60);
+}
+
+#[test]
 fn random_inputs_of_settings_files_hold() {
     random_inputs_hold("settings_files", 60);
 }
@@ -122,6 +128,7 @@ fn tracked_numbers_are_the_numbers_of_their_type() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "suite"), ignore = "a target needs the suite")]
 fn every_target_has_an_oracle_recorded_inputs_and_a_place_in_the_book() {
     let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_string();
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_string()).collect();
