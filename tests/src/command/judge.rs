@@ -109,7 +109,9 @@ fn judged(arguments: &Arguments) -> Result<(Report, f64)> {
     let mut declared = recording.declared(&names);
     declared.numbers = arguments.numbers.unwrap_or(declared.numbers);
     declared.distance = arguments.distance.unwrap_or(declared.distance);
-    let subject = recording.stated.name.clone().unwrap_or_else(|| arguments.folder.display().to_string());
+    // Foreign text, printed.
+    let name = recording.stated.name.as_deref().map(fwpkm_spec::shortened);
+    let subject = name.unwrap_or_else(|| arguments.folder.display().to_string());
     let (stop, bar) = (stop_flag(), progress(chosen.vectors.len()));
     let source = recorded(&recording);
     let report = report(&subject, declared, &chosen.vectors, &source, true, &stop, &|| bar.inc(1));

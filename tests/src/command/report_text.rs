@@ -155,8 +155,8 @@ fn troubles(out: &mut String, report: &Report) {
     }
     let unknown: std::collections::BTreeSet<&String> = report.cases.iter().flat_map(|case| &case.unknown).collect();
     if !unknown.is_empty() {
-        let names: Vec<&str> = unknown.into_iter().map(String::as_str).take(10).collect();
-        let _ = writeln!(out, "\n{YELLOW}Tensors that no clause names, not judged:{YELLOW:#} {}", names.join(", "));
+        let names = fwpkm_spec::listed(unknown.into_iter().map(String::as_str));
+        let _ = writeln!(out, "\n{YELLOW}Tensors that no clause names, not judged:{YELLOW:#} {names}");
     }
     if !report.not_recorded.is_empty() {
         let _ = writeln!(out, "\n{YELLOW}{} vectors have no recorded outputs{YELLOW:#}", report.not_recorded.len());

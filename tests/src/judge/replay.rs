@@ -234,9 +234,13 @@ impl Replayed<'_> {
                 continue;
             }
             check.judged += k;
-            if wrong_half(&values[of_row.clone()], &bounds[of_row], chosen) {
-                check.verdict = Verdict::Differs;
-                check.at = if check.ratio == 0.0 { at } else { check.at };
+            if wrong_half(&values[of_row.clone()], &bounds[of_row.clone()], chosen) {
+                if check.verdict == Verdict::Conforms {
+                    let best = best_of(&values[of_row], k);
+                    (check.verdict, check.at) = (Verdict::Differs, at);
+                    check.reason =
+                        Some(format!("sub-keys {chosen:?} were chosen; by their scores the best are {best:?}"));
+                }
                 check.ratio += 1.0;
             }
         }
@@ -269,6 +273,14 @@ impl Replayed<'_> {
         }
         None
     }
+}
+
+/// The k best of some scores, best first, ties by index
+fn best_of(scores: &[f64], k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]));
+    order.truncate(k);
+    order
 }
 
 /// Whether two readings of a chunk choose the same sub-keys and slots, in whatever order
