@@ -7,7 +7,7 @@ namespace emulator {
 
 // A number in its bits, or memory and a byte offset into it.
 struct Argument {
-    uint64_t value, offset;
+    uint64_t value, offset, is_memory;
 };
 
 }  // namespace emulator

@@ -33,6 +33,7 @@ REALS(DECLARE)
 #include "../kernels/simple/address.cu"
 #include "faults.cu"
 #include "interface.hpp"
+#include "recording.hpp"
 
 using emulator::Argument;
 using emulator::Memory;
@@ -142,7 +143,10 @@ bool emulator_launch(const char* kernel, const char* const* names, const double*
         copy_text(std::string("no kernel ") + kernel + " of " + std::to_string(count) + " parameters", error, error_size);
         return false;
     }
+    emulator::Recording recording;
+    recording.before(kernel, names, values, constants, {grid, block, dynamic_bytes, seed}, arguments, count);
     std::string wrong = emulator::run({kernel, grid, block, dynamic_bytes, cooperative, seed}, bound);
+    recording.after(arguments, count);
     copy_text(wrong, error, error_size);
     return wrong.empty();
 }

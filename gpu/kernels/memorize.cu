@@ -170,7 +170,7 @@ DEVICE bool is_idle(OUT(int) flag, int mode, IN(unsigned) limits, float factor, 
     return mode == MODE_APPLY ? flag[0] != FLAG_NONE : cannot_overflow(limits, factor, pair_rows);
 }
 
-KERNEL void __launch_bounds__(128)
+KERNEL void __launch_bounds__(128, 8)
 memorize_segments(OUT(int) flag, int chunk, int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial,
                   IN(int) counts, IN(int) writers, IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights,
                   IN(float) residuals, OUT(float) partials, OUT(float) slot_values, IN(int) counters, IN(unsigned) limits,
@@ -233,7 +233,7 @@ memorize_segments(OUT(int) flag, int chunk, int mode, IN(int) segment_slot, IN(i
     }
 }
 
-KERNEL void __launch_bounds__(128)
+KERNEL void __launch_bounds__(128, 8)
 memorize_hot(OUT(int) flag, int chunk, int mode, IN(int) hot_slot, IN(int) hot_partial, IN(int) counts, IN(int) writers,
              IN(float) partials, OUT(float) slot_values, IN(int) counters, IN(unsigned) limits, int samples, int pair_rows,
              int has_mask) {

@@ -12,7 +12,7 @@
 // Precision  f32, fused multiply-add; error at most gamma(HALF_DIM + 2) (max |K|^2 + 2 |q| max |K|)
 // score_norms  grid (HEADS 2 SUB_KEYS / 8), block 256: one warp per sub-key, lane order
 // score_rank   grid (HEADS 2, row tiles, sub-key tiles) flattened, sub-key tiles fastest; block (TILE / PER)^2; shared memory
-//              2 DEPTH (TILE + 4) floats. Thread (x, y) holds PER x PER sums: rows y + j TILE/PER, sub-keys x + j TILE/PER
+//              2 DEPTH (TILE + 4) floats. Thread (x, y) holds PER x PER sums: rows y PER ... , sub-keys x PER ...
 //
 // Departures from the reference
 //   1. |q|^2 is left out: it is the same for all sub-keys of a row, and keeping it costs digits near a tie.
@@ -43,55 +43,84 @@ DEVICE float4 four_of(IN(float) vectors, Index vector, bool exists, int d) {
                        d + 2 < HALF_DIM ? vectors[at + 2] : 0.0f, d + 3 < HALF_DIM ? vectors[at + 3] : 0.0f);
 }
 
-KERNEL void __launch_bounds__((TILE / PER) * (TILE / PER))
+#define THREADS ((TILE / PER) * (TILE / PER))
+#define STRIDE (TILE + 4)
+#define LOADS ((TILE * (DEPTH / 4) + THREADS - 1) / THREADS)
+
+// PER neighbours of a row of a tile.
+DEVICE void take(IN(float) tile, int at, float* numbers) {
+#pragma unroll
+    for (int i = 0; i < PER; i += 4) {
+        if (PER % 4 == 0) {
+            const float4 four = load4(tile, at + i);
+            numbers[i] = four.x, numbers[i + 1] = four.y, numbers[i + 2] = four.z, numbers[i + 3] = four.w;
+        } else {
+            for (int j = i; j < min(i + 4, PER); j++) numbers[j] = tile[at + j];
+        }
+    }
+}
+
+// Four numbers of a vector into a tile, the depth first, so that the inner product reads along rows.
+DEVICE void put(OUT(float) tile, int load, float4 numbers) {
+    const int at = (int)threadIdx.x + load * THREADS;
+    if (at >= TILE * (DEPTH / 4)) return;
+    const int to = at % (DEPTH / 4) * 4 * STRIDE + at / (DEPTH / 4);
+    tile[to] = numbers.x, tile[to + STRIDE] = numbers.y;
+    tile[to + 2 * STRIDE] = numbers.z, tile[to + 3 * STRIDE] = numbers.w;
+}
+
+KERNEL void __launch_bounds__(THREADS, PER <= 4 ? 4 : 1)
 score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows) {
-    SHARED(float, query_tile, DEPTH * (TILE + 4));
-    SHARED(float, key_tile, DEPTH * (TILE + 4));
-    const int side = TILE / PER, threads = side * side;
+    SHARED(float, query_tile, DEPTH * STRIDE);
+    SHARED(float, key_tile, DEPTH * STRIDE);
+    const int side = TILE / PER;
     const int x = threadIdx.x % side, y = threadIdx.x / side;
     const int key_tiles = (SUB_KEYS + TILE - 1) / TILE, row_tiles = (rows + TILE - 1) / TILE;
     const int first_key = (int)(blockIdx.x % key_tiles) * TILE;
     const int first_row = (int)(blockIdx.x / key_tiles % row_tiles) * TILE;
     const int half = (int)(blockIdx.x / key_tiles / row_tiles);
     float sums[PER][PER];
+    float4 next_q[LOADS], next_k[LOADS];
 #pragma unroll
     for (int i = 0; i < PER; i++)
 #pragma unroll
         for (int j = 0; j < PER; j++) sums[i][j] = 0.0f;
 
-    for (int depth = 0; depth < HALF_DIM; depth += DEPTH) {
-        // Tiles are stored with the depth first, so that the inner product reads along rows.
-        for (int at = threadIdx.x; at < TILE * (DEPTH / 4); at += threads) {
-            const int vector = at / (DEPTH / 4), d = at % (DEPTH / 4) * 4;
+    // The loads of the next depth are under way while the products of this one are formed.
+    for (int depth = -DEPTH; depth < HALF_DIM; depth += DEPTH) {
+        const bool more = depth + DEPTH < HALF_DIM;
+#pragma unroll
+        for (int load = 0; load < LOADS; load++) {
+            const int at = (int)threadIdx.x + load * THREADS;
+            const int vector = at / (DEPTH / 4), d = depth + DEPTH + at % (DEPTH / 4) * 4;
             const int row = first_row + vector, key = first_key + vector;
-            const float4 q = four_of(queries, (Index)row * (HEADS * 2) + half, row < rows, depth + d);
-            const float4 k = four_of(sub_keys, (Index)half * SUB_KEYS + key, key < SUB_KEYS, depth + d);
-            const int to = d * (TILE + 4) + vector;
-            query_tile[to] = q.x, query_tile[to + TILE + 4] = q.y;
-            query_tile[to + 2 * (TILE + 4)] = q.z, query_tile[to + 3 * (TILE + 4)] = q.w;
-            key_tile[to] = k.x, key_tile[to + TILE + 4] = k.y;
-            key_tile[to + 2 * (TILE + 4)] = k.z, key_tile[to + 3 * (TILE + 4)] = k.w;
+            const bool here = more && at < TILE * (DEPTH / 4);
+            next_q[load] = four_of(queries, (Index)row * (HEADS * 2) + half, here && row < rows, d);
+            next_k[load] = four_of(sub_keys, (Index)half * SUB_KEYS + key, here && key < SUB_KEYS, d);
         }
-        __syncthreads();
+        if (depth >= 0) {
 #pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-            float q[PER], k[PER];
+            for (int d = 0; d < DEPTH; d++) {
+                float q[PER], k[PER];
+                take(query_tile, d * STRIDE + y * PER, q);
+                take(key_tile, d * STRIDE + x * PER, k);
 #pragma unroll
-            for (int i = 0; i < PER; i++) q[i] = query_tile[d * (TILE + 4) + y + i * side];
+                for (int i = 0; i < PER; i++)
 #pragma unroll
-            for (int j = 0; j < PER; j++) k[j] = key_tile[d * (TILE + 4) + x + j * side];
-#pragma unroll
-            for (int i = 0; i < PER; i++)
-#pragma unroll
-                for (int j = 0; j < PER; j++) sums[i][j] = fmaf(q[i], k[j], sums[i][j]);
+                    for (int j = 0; j < PER; j++) sums[i][j] = fmaf(q[i], k[j], sums[i][j]);
+            }
+            __syncthreads();
         }
+        if (!more) break;
+#pragma unroll
+        for (int load = 0; load < LOADS; load++) put(query_tile, load, next_q[load]), put(key_tile, load, next_k[load]);
         __syncthreads();
     }
 #pragma unroll
     for (int i = 0; i < PER; i++)
 #pragma unroll
         for (int j = 0; j < PER; j++) {
-            const int row = first_row + y + i * side, key = first_key + x + j * side;
+            const int row = first_row + y * PER + i, key = first_key + x * PER + j;
             if (row >= rows || key >= SUB_KEYS) continue;
             const float rank = DOT_PRODUCT ? -sums[i][j] : fmaf(-2.0f, sums[i][j], norms[half * SUB_KEYS + key]);
             ranking[((Index)row * (HEADS * 2) + half) * SUB_KEYS + key] = rank;

@@ -17,6 +17,7 @@ struct RawMemory {
 struct RawArgument {
     value: u64,
     offset: u64,
+    is_memory: u64,
 }
 
 #[expect(unsafe_code, reason = "the emulator is C++")]
@@ -113,9 +114,11 @@ impl Emulator {
             .iter()
             .map(|argument| match argument {
                 Argument::Buffer(buffer, offset) => {
-                    RawArgument { value: buffer.memory as usize as u64, offset: *offset as u64 }
+                    RawArgument { value: buffer.memory as usize as u64, offset: *offset as u64, is_memory: 1 }
                 }
-                Argument::Integer(value) => RawArgument { value: u64::from(value.cast_unsigned()), offset: 0 },
+                Argument::Integer(value) => {
+                    RawArgument { value: u64::from(value.cast_unsigned()), offset: 0, is_memory: 0 }
+                }
             })
             .collect();
         let (grid, block) = (shape.grid.try_into(), shape.block.try_into());

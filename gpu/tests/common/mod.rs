@@ -5,11 +5,11 @@ pub(crate) mod lockstep;
 pub(crate) mod stages;
 
 use fwpkm_gpu::emulator::Emulator;
-use fwpkm_gpu::{Memory, Tile, Variant};
+use fwpkm_gpu::{Backend, Memory, Tile, Variant};
 use fwpkm_reference::rules::{Kept, PairFactor, ReadFactor, StreamCount, SubKeyLoss};
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
 use fwpkm_reference::{Fed, Rules, Settings, StepReport, Tables, Tokens};
-use ndarray::{Array, Array2, Array3, Array4, Dimension, s};
+use ndarray::{Array2, Array3, Array4, s};
 use ndarray_rand::rand::rngs::StdRng;
 use ndarray_rand::rand::{Rng, SeedableRng};
 use ndarray_rand::rand_distr::StandardNormal;
@@ -55,10 +55,6 @@ impl<S: Copy> Text<S> {
             mask: self.mask.as_ref().map(|mask| mask.slice(s![.., from..to])),
         }
     }
-}
-
-pub(crate) fn widen<D: Dimension>(numbers: &Array<f32, D>) -> Array<f64, D> {
-    numbers.mapv(f64::from)
 }
 
 /// Sub-keys and queries of one scale, values as at initialisation.
@@ -166,8 +162,13 @@ pub(crate) fn scenes() -> Vec<(&'static str, Scene)> {
 
 /// Runs a scene on the emulator: feed in calls, then flush.
 pub(crate) fn emulate(scene: &Scene, variant: Variant, seed: u64) -> fwpkm_gpu::Result<Outcome<f32>> {
+    run_on(Emulator::new(seed), scene, variant)
+}
+
+/// Runs a scene on a device.
+pub(crate) fn run_on<B: Backend>(backend: B, scene: &Scene, variant: Variant) -> fwpkm_gpu::Result<Outcome<f32>> {
     let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
-    let mut memory = Memory::new(Emulator::new(seed), settings, rules, scene.tables.clone(), variant)?;
+    let mut memory = Memory::new(backend, settings, rules, scene.tables.clone(), variant)?;
     let mut parts = Vec::new();
     let mut from = 0;
     for &call in &scene.calls {
@@ -176,19 +177,6 @@ pub(crate) fn emulate(scene: &Scene, variant: Variant, seed: u64) -> fwpkm_gpu::
     }
     let last = memory.flush()?;
     Ok(outcome(parts, last, memory.tables()?))
-}
-
-/// The same by the interpreter.
-pub(crate) fn interpret(scene: &Scene) -> fwpkm_reference::Result<Outcome<f32>> {
-    let mut memory = fwpkm_reference::Memory::new(scene.settings.clone(), scene.rules.clone(), scene.tables.clone())?;
-    let mut parts = Vec::new();
-    let mut from = 0;
-    for &call in &scene.calls {
-        parts.push(memory.feed(&scene.text.slice(from, from + call))?);
-        from += call;
-    }
-    let last = memory.flush()?;
-    Ok(outcome(parts, last, memory.tables().clone()))
 }
 
 fn outcome<S: Clone>(parts: Vec<Fed<S>>, last: Option<StepReport<S>>, tables: Tables<S>) -> Outcome<S> {
