@@ -13,6 +13,7 @@ mod driver;
 pub mod emulator;
 mod error;
 mod memory;
+mod resident;
 mod source;
 mod tokens;
 mod trace;
@@ -22,4 +23,5 @@ pub use constants::{Constants, MOST_HALF_DIM, MOST_HEADS, MOST_SUB_KEYS, MOST_TO
 pub use driver::Variant;
 pub use error::{Error, Result};
 pub use memory::Memory;
+pub use resident::Resident;
 pub use trace::Reading;

@@ -14,15 +14,15 @@ use crate::tokens::{check, time_major};
 /// A bare memory whose tables, queue and work stay on a device.
 #[derive(Debug)]
 pub struct Memory<B: Backend> {
-    driver: Driver<B>,
+    pub(crate) driver: Driver<B>,
     pub(crate) tables: TableBuffers<B>,
     chunk: Option<ChunkBuffers<B>>,
-    queued: usize,
-    gates: bool,
-    mask: bool,
+    pub(crate) queued: usize,
+    pub(crate) gates: bool,
+    pub(crate) mask: bool,
     /// Whether the readings of the queued tokens are of the tables as they are.
-    read: bool,
-    steps: usize,
+    pub(crate) read: bool,
+    pub(crate) steps: usize,
     halted: Option<MemoryError>,
 }
 
@@ -140,7 +140,7 @@ impl<B: Backend> Memory<B> {
     /// # Errors   as the interpreter's feed; those of the device
     pub fn feed(&mut self, tokens: &Tokens<f32>) -> Result<Fed<f32>> {
         check(self.settings(), tokens)?;
-        self.accepts(tokens)?;
+        self.accepts(tokens.sequences(), tokens.gates.is_some(), tokens.mask.is_some())?;
         self.make_room(tokens.sequences())?;
         self.still_running()?;
         let mut fed = self.nothing_fed(tokens);
@@ -170,7 +170,8 @@ impl<B: Backend> Memory<B> {
                 self.queued += to - from;
                 (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
                 if self.is_due() {
-                    fed.steps.push(self.step_due(slice)?);
+                    let (tokens, keep, counted) = self.due(slice);
+                    fed.steps.push(self.step(tokens, keep, counted)?);
                 }
             }
             from = to;
@@ -196,7 +197,7 @@ impl<B: Backend> Memory<B> {
     }
 
     /// Queued tokens that a step of all there is would take, and how many would stay
-    fn closing(&self) -> (usize, usize) {
+    pub(crate) fn closing(&self) -> (usize, usize) {
         let lookahead = self.settings().lookahead;
         match self.settings().border {
             Border::Drop => (self.queued, 0),
@@ -204,31 +205,38 @@ impl<B: Backend> Memory<B> {
         }
     }
 
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let settings = self.settings();
         if self.driver.counts_calls() { self.queued >= settings.chunk } else { self.until_border() == 0 }
     }
 
-    /// The step that is due, after a slice (first token, tokens) of the queue was read     [STR-2, STR-3, STR-5]
-    fn step_due(&mut self, slice: (usize, usize)) -> Result<StepReport<f32>> {
-        if self.driver.counts_calls() {
-            let lookahead = self.settings().lookahead;
-            return self.step(self.queued.saturating_sub(lookahead), lookahead, Some(slice));
-        }
+    /// The step that is due, after a slice (first token, tokens) of the queue was read: its tokens, those that stay queued, and
+    /// the slice if its reads are what counts                                              [STR-2, STR-3, STR-5]
+    pub(crate) fn due(&self, slice: (usize, usize)) -> (usize, usize, Option<(usize, usize)>) {
         let (tokens, keep) = self.closing();
-        self.step(tokens, keep, None)
+        (tokens, keep, self.driver.counts_calls().then_some(slice))
     }
 
     /// A step over the first `tokens` queued queries; the last `keep` tokens stay queued.
     ///
     /// `counted`: the slice whose reads `N_i` and S count, if not the chunk itself.
     fn step(&mut self, tokens: usize, keep: usize, counted: Option<(usize, usize)>) -> Result<StepReport<f32>> {
+        let pairs = self.launch_step(tokens, counted)?;
+        self.check_flag()?;
+        let report = self.report(pairs)?;
+        self.steps += 1;
+        self.keep_last(keep)?;
+        Ok(report)
+    }
+
+    /// Launches a step and waits for nothing; pairs of each sequence
+    pub(crate) fn launch_step(&self, tokens: usize, counted: Option<(usize, usize)>) -> Result<usize> {
         let settings = self.settings();
-        let with_target = self.queued.saturating_sub(settings.lookahead).min(tokens);
+        let pairs = self.queued.saturating_sub(settings.lookahead).min(tokens);
         let counted_tokens = if self.driver.counts_calls() { counted.map_or(0, |(_, tokens)| tokens) } else { tokens };
         let plan = StepPlan {
             rows: self.rows(tokens),
-            pair_rows: self.rows(with_target),
+            pair_rows: self.rows(pairs),
             counted_rows: self.rows(counted_tokens),
             reread: settings.border == Border::Carry || !self.read,
             has_gates: self.gates,
@@ -241,11 +249,7 @@ impl<B: Backend> Memory<B> {
             self.driver.backend.copy(&room.counted, 0, &room.slots, from * per_token, tokens * per_token)?;
         }
         self.driver.step(&self.tables, self.room()?, &plan)?;
-        self.check_flag()?;
-        let report = self.report(with_target)?;
-        self.steps += 1;
-        self.keep_last(keep)?;
-        Ok(report)
+        Ok(pairs)
     }
 
     fn report(&self, pairs: usize) -> Result<StepReport<f32>> {
@@ -261,7 +265,7 @@ impl<B: Backend> Memory<B> {
     }
 
     /// Forgets all but the last `tokens`
-    fn keep_last(&mut self, tokens: usize) -> Result<()> {
+    pub(crate) fn keep_last(&mut self, tokens: usize) -> Result<()> {
         let (kept, from) = (tokens.min(self.queued), self.queued.saturating_sub(tokens));
         if kept > 0 && from > 0 {
             let s = self.settings();
@@ -280,12 +284,12 @@ impl<B: Backend> Memory<B> {
         Ok(())
     }
 
-    fn number(&self) -> i32 {
+    pub(crate) fn number(&self) -> i32 {
         i32::try_from(self.steps % CHUNKS).unwrap_or(0)
     }
 
     /// Rows of some tokens
-    fn rows(&self, tokens: usize) -> usize {
+    pub(crate) fn rows(&self, tokens: usize) -> usize {
         tokens * self.chunk.as_ref().map_or(0, |chunk| chunk.sequences)
     }
 
@@ -295,7 +299,7 @@ impl<B: Backend> Memory<B> {
     }
 
     /// Buffers for this number of sequences, kept while it stays the same
-    fn make_room(&mut self, sequences: usize) -> Result<()> {
+    pub(crate) fn make_room(&mut self, sequences: usize) -> Result<()> {
         if self.chunk.as_ref().is_none_or(|chunk| chunk.sequences != sequences) {
             self.chunk = None;
             let (settings, rules) = (self.settings(), self.rules());
@@ -390,18 +394,16 @@ impl<B: Backend> Memory<B> {
         }
     }
 
-    /// Whether these tokens can follow the queued ones                                                   [BAT-1]
-    fn accepts(&self, tokens: &Tokens<f32>) -> Result<()> {
-        let (queued, sequences) = (self.queued, self.rows(1));
+    /// Whether tokens of these sequences, with or without gates and mask, can follow the queued ones      [BAT-1]
+    pub(crate) fn accepts(&self, sequences: usize, gates: bool, mask: bool) -> Result<()> {
+        let (queued, had) = (self.queued, self.rows(1));
         if queued == 0 {
             return Ok(());
         }
-        if sequences != tokens.sequences() {
-            return Err(MemoryError::Batch { given: tokens.sequences(), queued: sequences }.into());
+        if sequences != had {
+            return Err(MemoryError::Batch { given: sequences, queued: had }.into());
         }
-        for (tensor, given, had) in
-            [("gates", tokens.gates.is_some(), self.gates), ("mask", tokens.mask.is_some(), self.mask)]
-        {
+        for (tensor, given, had) in [("gates", gates, self.gates), ("mask", mask, self.mask)] {
             if given != had {
                 return Err(MemoryError::Presence { tensor, given, queued }.into());
             }
@@ -409,19 +411,22 @@ impl<B: Backend> Memory<B> {
         Ok(())
     }
 
-    fn still_running(&self) -> Result<()> {
+    pub(crate) fn still_running(&self) -> Result<()> {
         self.halted.clone().map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Waits for the device; whether every number so far is finite                                        [NUM-7]
-    fn check_flag(&mut self) -> Result<()> {
+    pub(crate) fn check_flag(&mut self) -> Result<()> {
         let flag: Vec<i32> = self.get(&self.tables.flag, 0, 1)?;
         if flag[0] == FLAG_NONE {
             return Ok(());
         }
         let tensor = usize::try_from(flag[0] % 16).unwrap_or(0).wrapping_sub(1);
         let (stage, tensor) = CHECKED.get(tensor).copied().unwrap_or(("numerics", "a number"));
-        let error = MemoryError::Diverged { chunk: self.steps, stage, tensor };
+        // The flag holds the number of the step, or its last digits.
+        let behind = self.number().saturating_sub(flag[0] / 16);
+        let chunk = self.steps.saturating_sub(usize::try_from(behind).unwrap_or(0));
+        let error = MemoryError::Diverged { chunk, stage, tensor };
         self.halted = Some(error.clone());
         Err(error.into())
     }
