@@ -17,7 +17,7 @@ pub const MOST_VALUE_DIM: usize = 1 << 16;
 /// Most heads.
 pub const MOST_HEADS: usize = 64;
 
-/// The square tile of a block that scores, and how many rows and sub-keys each of its threads takes.
+/// How work is cut: the square tile of a block that scores, and the blocks that share lists.
 ///
 /// Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +26,15 @@ pub struct Tile {
     pub side: usize,
     /// Rows and sub-keys of a thread; divides `side`.
     pub per_thread: usize,
+    /// Most blocks for a list whose length only the device knows; each takes every so many-th piece.
+    pub blocks: usize,
 }
 
 impl Tile {
     /// Many blocks of little work, for few rows.
-    pub const SMALL: Self = Self { side: 64, per_thread: 4 };
+    pub const SMALL: Self = Self { side: 64, per_thread: 4, blocks: 8192 };
     /// Fewer loads per product, for many rows.
-    pub const LARGE: Self = Self { side: 128, per_thread: 8 };
+    pub const LARGE: Self = Self { side: 128, per_thread: 8, blocks: 8192 };
 }
 
 /// The constants of a module, by name.

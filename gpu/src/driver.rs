@@ -17,6 +17,15 @@ pub enum Variant {
     Fast(Tile),
 }
 
+impl Variant {
+    fn tile(self) -> Tile {
+        match self {
+            Self::Simple => Tile::SMALL,
+            Self::Fast(tile) => tile,
+        }
+    }
+}
+
 /// As in kernels/memorize.cu.
 const CHECK: i32 = 0;
 const APPLY: i32 = 1;
@@ -24,8 +33,6 @@ const APPLY: i32 = 1;
 pub(crate) const FLAG_NONE: i32 = i32::MAX;
 /// Chunk numbers that fit beside the tensor in a flag.
 pub(crate) const CHUNKS: usize = 1 << 26;
-/// Blocks that share lists of a length the host does not know.
-const SHARING: usize = 2048;
 
 /// A step to be taken.
 #[derive(Clone, Copy, Debug)]
@@ -90,12 +97,12 @@ fn int(number: usize) -> i32 {
 
 impl<B: Backend> Driver<B> {
     pub(crate) fn new(backend: B, settings: &Settings, rules: &Rules, variant: Variant) -> Result<Self> {
-        let tile = match variant {
-            Variant::Simple => Tile::SMALL,
-            Variant::Fast(tile) => tile,
-        };
-        let module = backend.load(&Constants::new(settings, rules, tile)?)?;
+        let module = backend.load(&Constants::new(settings, rules, variant.tile())?)?;
         Ok(Self { backend, settings: settings.clone(), rules: rules.clone(), variant, module })
+    }
+
+    fn blocks(&self) -> usize {
+        self.variant.tile().blocks
     }
 
     fn launch(&self, kernel: &'static str, shape: Shape, arguments: &[Argument<B::Buffer>]) -> Result<()> {
@@ -297,7 +304,7 @@ impl<B: Backend> Driver<B> {
         )?;
         self.launch("memorize_place", threads, arguments![&c.slots, &c.arrival, int(pairs), &t.base, &c.list])?;
         let row_heads = plan.pair_rows * self.settings.heads;
-        let blocks = (pairs / crate::buffers::SEGMENT).min(SHARING);
+        let blocks = (pairs / crate::buffers::SEGMENT).min(self.blocks());
         self.launch(
             "memorize_sort_hot",
             Shape { grid: blocks, block: 256, shared: row_heads.div_ceil(32) * 4 },
@@ -395,12 +402,12 @@ impl<B: Backend> Driver<B> {
         let (pair_rows, has_mask) = (int(plan.pair_rows), i32::from(plan.has_mask));
         if self.settings.weight_decay != 0.0 {
             let elements = self.settings.slots() * self.settings.value_dim;
-            let blocks = Shape { grid: elements.div_ceil(256).min(SHARING), block: 256, shared: 0 };
+            let blocks = Shape { grid: elements.div_ceil(256).min(self.blocks()), block: 256, shared: 0 };
             self.launch("memorize_decay", blocks, arguments![&t.flag, plan.chunk, mode, &t.writers, &t.slot_values])?;
         }
         self.launch(
             "memorize_segments",
-            shape(pairs.min(SHARING * 4), 1, 128),
+            shape(pairs.min(self.blocks()), 1, 128),
             arguments![
                 &t.flag,
                 plan.chunk,
@@ -426,7 +433,7 @@ impl<B: Backend> Driver<B> {
         )?;
         self.launch(
             "memorize_hot",
-            shape((pairs / crate::buffers::SEGMENT).min(SHARING), 1, 128),
+            shape((pairs / crate::buffers::SEGMENT).min(self.blocks()), 1, 128),
             arguments![
                 &t.flag,
                 plan.chunk,

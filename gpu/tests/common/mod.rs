@@ -14,8 +14,8 @@ use ndarray_rand::rand::rngs::StdRng;
 use ndarray_rand::rand::{Rng, SeedableRng};
 use ndarray_rand::rand_distr::StandardNormal;
 
-/// A tile that small shapes fill several times.
-pub(crate) const TINY: Tile = Tile { side: 16, per_thread: 2 };
+/// A tile that small shapes fill several times, and few enough blocks that each takes several pieces.
+pub(crate) const TINY: Tile = Tile { side: 16, per_thread: 2, blocks: 3 };
 
 /// Tokens of a whole text.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ pub(crate) fn scenes() -> Vec<(&'static str, Scene)> {
             scene(26, settings, paper.clone(), 1, &cut)
         }),
         ("wide", {
-            let settings = Settings { sub_keys: 70, key_dim: 300, value_dim: 260, top_k: 8, ..base.clone() };
+            let settings = Settings { sub_keys: 34, key_dim: 300, value_dim: 260, top_k: 8, ..base.clone() };
             scene(27, settings, paper.clone(), 1, &cut)
         }),
         ("static", scene(28, Settings { writes: false, top_k: 11, ..dot }, paper, 2, &[3, 20])),
@@ -158,6 +158,21 @@ pub(crate) fn scenes() -> Vec<(&'static str, Scene)> {
             scene(30, two, rules, 1, &cut)
         }),
     ]
+}
+
+/// Scenes whose choices hang on rounding: equal distances, and distances that cancel in |K|² - 2 q·K.
+pub(crate) fn close_scenes() -> Vec<(&'static str, Scene)> {
+    let settings = Settings { sub_keys: 40, key_dim: 12, value_dim: 4, top_k: 4, chunk: 9, ..Settings::paper() };
+    let mut ties = scene(31, settings.clone(), Rules::paper(), 1, &[9]);
+    ties.tables.sub_keys.mapv_inplace(|x| x.round().clamp(-1.0, 1.0));
+    ties.text.queries.mapv_inplace(|x| x.round().clamp(-1.0, 1.0));
+    let mut far = scene(32, settings.clone(), Rules::paper(), 2, &[20]);
+    far.tables.sub_keys.mapv_inplace(|x| 30.0 + 1e-2 * x);
+    far.text.queries.mapv_inplace(|x| 30.0 + 1e-2 * x);
+    let mut far_dot = scene(33, Settings { score: Score::DotProduct, ..settings }, Rules::paper(), 2, &[20]);
+    far_dot.tables.sub_keys.mapv_inplace(|x| 30.0 + 1e-5 * x);
+    far_dot.text.queries.mapv_inplace(|x| if x > 0.0 { 30.0 } else { -30.0 });
+    vec![("ties", ties), ("far", far), ("far, dot product", far_dot)]
 }
 
 /// Runs a scene on the emulator: feed in calls, then flush.
