@@ -1,10 +1,9 @@
-//! Stage `address`: usage of the sub-keys, its entropy, and the step of the sub-keys. ADR-1 … ADR-6
+//! Stage `address`: usage of the sub-keys, its entropy, and the gradient of the sub-keys. ADR-1 … ADR-6
 //!
 //! ```text
 //! p_row     softmax over the kept half scores of a row (token, head), 0 elsewhere
 //! p̄[m,i]    mean of p over the rows
 //! loss      α(-H(p̄⁰) - H(p̄¹)),  H(p̄) = -Σ p̄ ln(p̄ + e)
-//! step      K ← K - η(clip(∂loss/∂K) + λK)
 //! ```
 
 use ndarray::{Array1, Array2, Array4, ArrayView1, ArrayView2, ArrayView4, Axis, Zip, s};
@@ -15,7 +14,7 @@ use crate::rules::{Kept, Rules};
 use crate::scalar::Scalar;
 use crate::score::squared_distance;
 use crate::settings::{Score, Settings};
-use crate::tables::{Tables, descend};
+use crate::tables::Tables;
 
 /// The addressing half of a step.
 #[derive(Clone, Debug)]
@@ -28,11 +27,9 @@ pub struct Addressed<S> {
     pub loss: S,
     /// Gradient with respect to the sub-keys, before clipping: [heads, 2, n, `d_k`/2].
     pub sub_key_gradient: Array4<S>,
-    /// The sub-keys after the step: [heads, 2, n, `d_k`/2].
-    pub sub_keys: Array4<S>,
 }
 
-/// Marginal usage, entropy, sub-key gradient and sub-key step of one chunk.
+/// Marginal usage, entropy and sub-key gradient of one chunk; [`crate::tables::descend`] then takes the step (ADR-6).
 ///
 /// `memory_gradient` is MEM-6's gradient of the chosen half scores, where that option is on.
 ///
@@ -56,29 +53,31 @@ pub fn address<S: Scalar>(
     }
     let queries = chunk.query_halves(settings);
     let sub_key_gradient = sub_key_gradient(settings, tables.sub_keys.view(), queries.view(), &slopes);
-    let sub_keys = sub_key_step(settings, tables, &sub_key_gradient);
-    Addressed { marginal, entropy, loss, sub_key_gradient, sub_keys }
+    Addressed { marginal, entropy, loss, sub_key_gradient }
 }
 
 /// For every row (token, head) and half, numbers that belong to some of the sub-keys.
 #[derive(Clone, Debug)]
 pub struct Sparse<S> {
-    heads: usize,
-    /// (sub-key, number) lists in the order token, head, half
-    lists: Vec<Vec<(usize, S)>>,
+    /// H
+    pub heads: usize,
+    /// (sub-key, number) lists in the order token, head, half.
+    pub lists: Vec<Vec<(usize, S)>>,
 }
 
 impl<S: Scalar> Sparse<S> {
-    fn rows(&self) -> usize {
+    /// Rows (token, head).
+    pub fn rows(&self) -> usize {
         self.lists.len() / 2
     }
 
-    fn of(&self, token: usize, head: usize, half: usize) -> &[(usize, S)] {
+    /// The list of one row and half.
+    pub fn of(&self, token: usize, head: usize, half: usize) -> &[(usize, S)] {
         &self.lists[(token * self.heads + head) * 2 + half]
     }
 
-    /// Appends the memorization gradient of the chosen half scores
-    fn add_chosen(&mut self, reading: &Reading<S>, gradient: &Array4<S>) {
+    /// Appends the memorization gradient of the chosen half scores.                         [MEM-6]
+    pub fn add_chosen(&mut self, reading: &Reading<S>, gradient: &Array4<S>) {
         let indices = reading.selected.half_indices.rows();
         for ((list, indices), gradient) in self.lists.iter_mut().zip(indices).zip(gradient.rows()) {
             list.extend(indices.iter().copied().zip(gradient.iter().copied()));
@@ -193,9 +192,4 @@ pub fn sub_key_gradient<S: Scalar>(
         });
     }
     gradient
-}
-
-/// K after the step                                                                        [ADR-6]
-fn sub_key_step<S: Scalar>(settings: &Settings, tables: &Tables<S>, gradient: &Array4<S>) -> Array4<S> {
-    Zip::from(&tables.sub_keys).and(gradient).map_collect(|&key, &gradient| descend(settings, key, gradient))
 }

@@ -89,8 +89,23 @@ pub struct StepReport<S> {
 pub struct Trace<S> {
     /// The readings whose reads were returned, with their number of tokens.
     pub readings: Vec<(usize, Reading<S>)>,
-    /// The steps, each with the chunk and the reading it was computed from.
-    pub steps: Vec<(Chunk<S>, Reading<S>, Step<S>)>,
+    /// The steps.
+    pub steps: Vec<TracedStep<S>>,
+}
+
+/// One step with what it was computed from.
+#[derive(Clone, Debug)]
+pub struct TracedStep<S> {
+    /// How many of the trace's readings came before it.
+    pub after: usize,
+    /// Tokens that `N_i` counted, of each sequence.
+    pub counted_tokens: usize,
+    /// The queries, and all values that were queued with them.
+    pub chunk: Chunk<S>,
+    /// The chunk's reading with the tables before the step.
+    pub reading: Reading<S>,
+    /// The step.
+    pub step: Step<S>,
 }
 
 /// All there is to a memory, to be kept and continued later.                               [BAT-5]

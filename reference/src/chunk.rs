@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! reading   score, select, weigh, read
-//! step      value step and sub-key step from the same tables and the same reading, applied together
+//! step      both gradients from the same tables and the same reading; both tables descend together
 //! ```
 
-use ndarray::{Array2, Array3, Array4, ArrayView3, Zip};
+use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Dimension, Zip};
 
 use crate::address::{Addressed, address};
 use crate::error::{Error, Result};
 use crate::memorize::{Memorized, memorize};
+use crate::output::{Output, output};
+use crate::projection::{NormedLinear, Projected, Projection, project};
 use crate::read::{read as read_slots, weigh};
 use crate::rules::Rules;
 use crate::scalar::Scalar;
@@ -75,24 +77,55 @@ pub struct Counted<'a> {
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::type_complexity, reason = "the types are the signatures of the stages, to be read as such")]
 pub struct Stages<S> {
+    /// hidden → queries, values, gates
+    pub project: fn(&Settings, &Rules, &Projection<S>, ArrayView2<S>) -> Result<Projected<S>>,
     /// queries × sub-keys → half scores
-    pub score: fn(&Settings, ndarray::ArrayView4<S>, ndarray::ArrayView4<S>) -> Array4<S>,
+    pub score: fn(&Settings, ArrayView4<S>, ArrayView4<S>) -> Array4<S>,
     /// half scores → slots
-    pub select: fn(&Settings, ndarray::ArrayView4<S>) -> Selected<S>,
+    pub select: fn(&Settings, ArrayView4<S>) -> Selected<S>,
     /// pair scores → weights
     pub weigh: fn(&Settings, ArrayView3<S>) -> Array3<S>,
     /// slots, weights → reads
-    pub read: fn(ndarray::ArrayView2<S>, ArrayView3<usize>, ArrayView3<S>) -> Result<Array2<S>>,
-    /// reading, targets → value step
+    pub read: fn(ArrayView2<S>, ArrayView3<usize>, ArrayView3<S>) -> Result<Array2<S>>,
+    /// reads, values, gates → the layer's output
+    pub output:
+        fn(&Settings, &NormedLinear<S>, ArrayView2<S>, ArrayView2<S>, Option<&Array1<S>>, ArrayView2<S>) -> Output<S>,
+    /// reading, targets → value gradient
     pub memorize: fn(&Settings, &Rules, &Tables<S>, &Chunk<S>, &Reading<S>, &Counted) -> Memorized<S>,
-    /// reading → sub-key step
+    /// reading → sub-key gradient
     pub address: fn(&Settings, &Rules, &Tables<S>, &Chunk<S>, &Reading<S>, Option<&Array4<S>>) -> Addressed<S>,
+    /// slot value, its gradient → slot value after the step
+    pub value_step: fn(&Settings, S, S) -> S,
+    /// element of a sub-key, its gradient → the element after the step
+    pub sub_key_step: fn(&Settings, S, S) -> S,
+    /// How every result of a stage is kept until it is used: as it is, or rounded to a narrower type.     [NUM-9]
+    pub keep: Option<fn(S) -> S>,
 }
 
 impl<S: Scalar> Stages<S> {
     /// The stages of this crate.
     pub fn specification() -> Self {
-        Self { score: half_scores, select, weigh, read: read_slots, memorize, address }
+        Self {
+            project,
+            score: half_scores,
+            select,
+            weigh,
+            read: read_slots,
+            output,
+            memorize,
+            address,
+            value_step: descend,
+            sub_key_step: descend,
+            keep: None,
+        }
+    }
+
+    /// A result of a stage, as it is kept.                                                            [NUM-9]
+    pub(crate) fn kept<D: Dimension>(&self, mut result: Array<S, D>) -> Array<S, D> {
+        if let Some(keep) = self.keep {
+            result.mapv_inplace(keep);
+        }
+        result
     }
 }
 
@@ -121,13 +154,14 @@ pub fn read<S: Scalar>(
     chunk: usize,
 ) -> Result<Reading<S>> {
     let halves = split_halves(settings, queries);
-    let scores = (stages.score)(settings, tables.sub_keys.view(), halves.view());
+    let scores = stages.kept((stages.score)(settings, tables.sub_keys.view(), halves.view()));
     diverged_unless(scores.iter().all(|x| x.is_finite()), chunk, "score", "half_scores")?;
-    let selected = (stages.select)(settings, scores.view());
+    let mut selected = (stages.select)(settings, scores.view());
+    selected.pair_scores = stages.kept(selected.pair_scores);
     diverged_unless(selected.pair_scores.iter().all(|x| x.is_finite()), chunk, "select", "pair_scores")?;
-    let weights = (stages.weigh)(settings, selected.pair_scores.view());
+    let weights = stages.kept((stages.weigh)(settings, selected.pair_scores.view()));
     diverged_unless(weights.iter().all(|x| x.is_finite()), chunk, "read", "weights")?;
-    let reads = (stages.read)(tables.slot_values.view(), selected.slots.view(), weights.view())?;
+    let reads = stages.kept((stages.read)(tables.slot_values.view(), selected.slots.view(), weights.view())?);
     diverged_unless(reads.iter().all(|x| x.is_finite()), chunk, "read", "reads")?;
     Ok(Reading { scores, selected, weights, reads })
 }
@@ -135,10 +169,14 @@ pub fn read<S: Scalar>(
 /// Both halves of a step, not yet applied.
 #[derive(Clone, Debug)]
 pub struct Step<S> {
-    /// The value step.
+    /// Losses and value gradient.
     pub memorized: Memorized<S>,
-    /// The sub-key step.
+    /// The touched slots after the step, in the order of `memorized.slots`: [touched, `d_v`].             [MEM-5]
+    pub slot_values: Array2<S>,
+    /// Marginal, entropy and sub-key gradient.
     pub addressed: Addressed<S>,
+    /// The sub-keys after the step: [heads, 2, n, `d_k`/2].                                            [ADR-6]
+    pub sub_keys: Array4<S>,
 }
 
 /// Computes both steps from the same tables.                                        [CHK-2, CHK-3]
@@ -156,26 +194,73 @@ pub fn step<S: Scalar>(
     counted: &Counted,
     number: usize,
 ) -> Result<Step<S>> {
-    let memorized = (stages.memorize)(settings, rules, tables, chunk, reading, counted);
+    let memorized = memorized(stages, settings, rules, tables, chunk, reading, counted, number)?;
+    let slot_values = Array2::from_shape_fn(memorized.value_gradient.dim(), |(place, d)| {
+        let value = tables.slot_values[[memorized.slots[place], d]];
+        (stages.value_step)(settings, value, memorized.value_gradient[[place, d]])
+    });
+    let slot_values = stages.kept(slot_values);
+    diverged_unless(slot_values.iter().all(|x| x.is_finite()), number, "memorize", "slot_values")?;
+    let to_scores = memorized.half_score_gradient.as_ref();
+    let addressed = addressed(stages, settings, rules, tables, chunk, reading, to_scores, number)?;
+    let sub_keys = Zip::from(&tables.sub_keys)
+        .and(&addressed.sub_key_gradient)
+        .map_collect(|&key, &gradient| (stages.sub_key_step)(settings, key, gradient));
+    let sub_keys = stages.kept(sub_keys);
+    diverged_unless(sub_keys.iter().all(|x| x.is_finite()), number, "address", "sub_keys")?;
+    Ok(Step { memorized, slot_values, addressed, sub_keys })
+}
+
+fn memorized<S: Scalar>(
+    stages: &Stages<S>,
+    settings: &Settings,
+    rules: &Rules,
+    tables: &Tables<S>,
+    chunk: &Chunk<S>,
+    reading: &Reading<S>,
+    counted: &Counted,
+    number: usize,
+) -> Result<Memorized<S>> {
+    let mut memorized = (stages.memorize)(settings, rules, tables, chunk, reading, counted);
+    memorized.pair_losses = stages.kept(memorized.pair_losses);
     diverged_unless(memorized.pair_losses.iter().all(|x| x.is_finite()), number, "memorize", "pair_losses")?;
+    memorized.value_gradient = stages.kept(memorized.value_gradient);
     diverged_unless(memorized.value_gradient.iter().all(|x| x.is_finite()), number, "memorize", "value_gradient")?;
-    diverged_unless(memorized.value_rows.iter().all(|x| x.is_finite()), number, "memorize", "slot_values")?;
-    let addressed = (stages.address)(settings, rules, tables, chunk, reading, memorized.half_score_gradient.as_ref());
+    Ok(memorized)
+}
+
+fn addressed<S: Scalar>(
+    stages: &Stages<S>,
+    settings: &Settings,
+    rules: &Rules,
+    tables: &Tables<S>,
+    chunk: &Chunk<S>,
+    reading: &Reading<S>,
+    memory_gradient: Option<&Array4<S>>,
+    number: usize,
+) -> Result<Addressed<S>> {
+    let mut addressed = (stages.address)(settings, rules, tables, chunk, reading, memory_gradient);
+    addressed.marginal = stages.kept(addressed.marginal);
+    addressed.entropy = stages.kept(addressed.entropy);
+    addressed.loss = stages.keep.map_or(addressed.loss, |keep| keep(addressed.loss));
     diverged_unless(addressed.loss.is_finite(), number, "address", "addressing_loss")?;
+    addressed.sub_key_gradient = stages.kept(addressed.sub_key_gradient);
     diverged_unless(addressed.sub_key_gradient.iter().all(|x| x.is_finite()), number, "address", "sub_key_gradient")?;
-    diverged_unless(addressed.sub_keys.iter().all(|x| x.is_finite()), number, "address", "sub_keys")?;
-    Ok(Step { memorized, addressed })
+    Ok(addressed)
 }
 
 /// Applies both steps together; with decay every slot moves, else only those touched.      [CHK-2]
-pub fn apply<S: Scalar>(settings: &Settings, tables: &mut Tables<S>, step: &Step<S>) {
+pub fn apply<S: Scalar>(stages: &Stages<S>, settings: &Settings, tables: &mut Tables<S>, step: &Step<S>) {
     if settings.weight_decay != 0.0 {
-        Zip::from(&mut tables.slot_values).par_for_each(|value| *value = descend(settings, *value, S::ZERO));
+        Zip::from(&mut tables.slot_values).par_for_each(|value| {
+            let after = (stages.value_step)(settings, *value, S::ZERO);
+            *value = stages.keep.map_or(after, |keep| keep(after));
+        });
     }
-    for (row, &slot) in step.memorized.value_rows.rows().into_iter().zip(&step.memorized.slots) {
+    for (row, &slot) in step.slot_values.rows().into_iter().zip(&step.memorized.slots) {
         tables.slot_values.row_mut(slot).assign(&row);
     }
-    tables.sub_keys.assign(&step.addressed.sub_keys);
+    tables.sub_keys.assign(&step.sub_keys);
 }
 
 fn diverged_unless(finite: bool, chunk: usize, stage: &'static str, tensor: &'static str) -> Result<()> {

@@ -5,8 +5,8 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3};
 use crate::batch::{Fed, Memory, Tokens, Trace};
 use crate::error::{Error, Result};
 use crate::numerics::check_finite;
-use crate::output::{Output, output};
-use crate::projection::{Projected, Projection, project};
+use crate::output::Output;
+use crate::projection::{Projected, Projection};
 use crate::scalar::Scalar;
 
 /// A layer: learned maps around a memory.
@@ -96,7 +96,11 @@ impl<S: Scalar> Layer<S> {
         check_finite("hidden", hidden)?;
         let rows = Array2::from_shape_fn((b * t, width), |(row, i)| hidden[[row / t, row % t, i]]);
         let settings = self.memory.settings().clone();
-        let projected = project(&settings, self.memory.rules(), &self.projection, rows.view())?;
+        let stages = self.memory.stages;
+        let mut projected = (stages.project)(&settings, self.memory.rules(), &self.projection, rows.view())?;
+        projected.queries = stages.kept(projected.queries);
+        projected.values = stages.kept(projected.values);
+        projected.gates = projected.gates.map(|gates| stages.kept(gates));
         let queries = by_sequence(&projected.queries, b, t);
         let values = by_sequence(&projected.values, b, t);
         let gates = projected.gates.as_ref().filter(|_| settings.gate_weighted_loss);
@@ -114,7 +118,10 @@ impl<S: Scalar> Layer<S> {
         let reads = Array2::from_shape_fn((b * t, settings.value_dim), |(row, i)| fed.reads[[row / t, row % t, i]]);
         let gates = projected.gates.as_ref().filter(|_| settings.output_gate);
         let (reads, values) = (reads.view(), projected.values.view());
-        let output = output(&settings, &self.projection.output, reads, values, gates, rows.view());
+        let mut output = (stages.output)(&settings, &self.projection.output, reads, values, gates, rows.view());
+        output.mixed = stages.kept(output.mixed);
+        output.layer = stages.kept(output.layer);
+        output.hidden = stages.kept(output.hidden);
         Ok(LayerFed { projected, memory: fed, output })
     }
 }

@@ -19,7 +19,7 @@
 //! | [`stream`] | STR-1 … STR-6 | calls of any length | readings and steps in order |
 //! | [`batch`] | BAT-1 … BAT-5 | | the memory and its state |
 //! | [`stats`] | STA-1 … STA-3 | slots read | collision, coverage, divergence |
-//! | [`numerics`] | NUM-2 … NUM-7 | | error bounds, margins, finiteness |
+//! | [`numerics`] | NUM-2 … NUM-7, NUM-10 | | error bounds, margins, finiteness |
 //!
 //! Beside them stand [`settings`] (what a run chooses), [`rules`] (how the text is read, where paper and release differ),
 //! [`tables`] (MEM-5 and ADR-6's descent, BAT-3), [`scalar`] (NUM-1, NUM-8), [`layer`] (the whole layer) and [`error`].
@@ -45,7 +45,7 @@ pub mod stats;
 pub mod stream;
 pub mod tables;
 
-pub use batch::{Fed, Memory, State, StepReport, Tokens, Trace};
+pub use batch::{Fed, Memory, State, StepReport, Tokens, Trace, TracedStep};
 pub use chunk::Stages;
 pub use error::{Error, Result};
 pub use layer::{Layer, LayerFed};

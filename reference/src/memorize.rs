@@ -1,9 +1,8 @@
-//! Stage `memorize`: targets, loss, and the step of the slot values.                 MEM-1 … MEM-6
+//! Stage `memorize`: targets, loss, and the gradient of the slot values.             MEM-1 … MEM-6
 //!
 //! ```text
 //! objective   ½ Σ_t g_t |read_t - v_{t+L}|²  over the pairs of the chunk
 //! gradient    G_i = F / max(N_i, 1) · Σ_{t,h,j : slot = i} g_t · w · (read_t - v_{t+L})
-//! step        V_i ← V_i - η(clip(G_i) + λV_i)
 //! ```
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayView3, Axis, Zip, s};
@@ -13,7 +12,7 @@ use crate::read::weight_gradient_to_scores;
 use crate::rules::{PairFactor, ReadFactor, Rules, SubKeyLoss};
 use crate::scalar::{Scalar, sum_over};
 use crate::settings::{Activation, Settings, WeightsOver};
-use crate::tables::{Tables, descend};
+use crate::tables::Tables;
 
 /// The memorization half of a step.
 #[derive(Clone, Debug)]
@@ -26,13 +25,11 @@ pub struct Memorized<S> {
     pub read_counts: Vec<usize>,
     /// `G_i` of those slots, before clipping: [touched, `d_v`].
     pub value_gradient: Array2<S>,
-    /// `V_i` of those slots after the step: [touched, `d_v`].
-    pub value_rows: Array2<S>,
     /// Gradient of the loss with respect to the chosen half scores, where that option is on: [rows, heads, 2, k].
     pub half_score_gradient: Option<Array4<S>>,
 }
 
-/// Loss, read counts, value gradient and value step of one chunk.
+/// Loss, read counts and value gradient of one chunk; [`crate::tables::descend`] then takes the step (MEM-5).
 ///
 /// # Shapes   chunk: see [`Chunk`]; reading: of the chunk's queries; counted: the reads that `N_i` counts
 /// # Source   arXiv 2601.00671 eqs 13-15, App. A.1, A.4, A.5; factors of the release by rule
@@ -55,11 +52,10 @@ pub fn memorize<S: Scalar>(
     let factor = S::from_f64(step_factor(settings, rules, chunk, counted));
     let value_gradient =
         value_gradient(factor, &slots, &read_counts, &writes, reading.weights.view(), residuals.view());
-    let value_rows = value_step(settings, tables, &slots, value_gradient.view());
     let half_score_gradient = settings
         .memory_gradient_to_sub_keys
         .then(|| half_score_gradient(settings, rules, tables, chunk, reading, residuals.view()));
-    Memorized { pair_losses, slots, read_counts, value_gradient, value_rows, half_score_gradient }
+    Memorized { pair_losses, slots, read_counts, value_gradient, half_score_gradient }
 }
 
 /// Weight of each pair: its query's gate, 0 where masked; [pairs, sequences]               [MEM-1]
@@ -98,14 +94,18 @@ pub fn pair_losses<S: Scalar>(weights: ArrayView2<S>, residuals: ArrayView2<S>) 
 /// One read of a slot by a query that has a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Write {
-    slot: usize,
-    row: usize,
-    head: usize,
-    place: usize,
+    /// The slot.
+    pub slot: usize,
+    /// The token that read it, of all sequences.
+    pub row: usize,
+    /// The head that read it.
+    pub head: usize,
+    /// The place among the head's slots.
+    pub place: usize,
 }
 
-/// The reads that write, by slot, then in the order of reading
-fn writes<S: Scalar>(chunk: &Chunk<S>, slots: ArrayView3<usize>, weights: ArrayView2<S>) -> Vec<Write> {
+/// The reads that write, by slot, then in the order of reading                             [MEM-3]
+pub fn writes<S: Scalar>(chunk: &Chunk<S>, slots: ArrayView3<usize>, weights: ArrayView2<S>) -> Vec<Write> {
     let pairs = chunk.pairs() * chunk.sequences();
     let mut writes: Vec<Write> = slots
         .slice(s![..pairs, .., ..])
@@ -156,7 +156,7 @@ pub fn step_factor<S: Scalar>(settings: &Settings, rules: &Rules, chunk: &Chunk<
 }
 
 /// `G_i` = F / max(`N_i`, 1) · Σ weight · (weighted residual); [touched, `d_v`]                  [MEM-4]
-fn value_gradient<S: Scalar>(
+pub fn value_gradient<S: Scalar>(
     factor: S,
     slots: &[usize],
     read_counts: &[usize],
@@ -175,20 +175,6 @@ fn value_gradient<S: Scalar>(
         gradient.mapv_inplace(|sum| scale * sum);
     });
     gradient
-}
-
-/// `V_i` after the step; [touched, `d_v`]                                                  [MEM-5]
-fn value_step<S: Scalar>(
-    settings: &Settings,
-    tables: &Tables<S>,
-    slots: &[usize],
-    gradient: ArrayView2<S>,
-) -> Array2<S> {
-    let mut rows = gradient.to_owned();
-    for (mut row, &slot) in rows.rows_mut().into_iter().zip(slots) {
-        row.zip_mut_with(&tables.slot_values.row(slot), |x, &value| *x = descend(settings, value, *x));
-    }
-    rows
 }
 
 /// Gradient of the objective with respect to the chosen half scores; [rows, heads, 2, k]   [MEM-6]

@@ -1,4 +1,4 @@
-//! Stage `numerics`: precision, error bounds, near-ties, non-finite input.           NUM-1 … NUM-8
+//! Stage `numerics`: precision, error bounds, near-ties, non-finite input.           NUM-1 … NUM-10
 //!
 //! ```text
 //! u      unit roundoff: 2^-24 for f32, 2^-53 for f64
@@ -16,6 +16,7 @@
 //! | [`memorizing`] | NUM-5 | pair losses, value gradient, both steps |
 //! | [`addressing`] | NUM-5 | marginal, entropy, sub-key gradient |
 //! | [`margins`] | NUM-6 | pair scores; what a selection must meet |
+//! | [`running`] | NUM-10 | any stage, by computing with bounds |
 
 use ndarray::{ArrayView, Dimension};
 
@@ -26,6 +27,7 @@ pub mod addressing;
 pub mod margins;
 pub mod memorizing;
 pub mod reading;
+pub mod running;
 
 pub use addressing::{
     HalfRow, SubKeyTerm, addressing_loss_bound, entropy_bound, half_row, half_score_gradient_bounds, marginal_bounds,
@@ -34,9 +36,10 @@ pub use addressing::{
 pub use margins::{order_is_right, pair_score_bound, selection_is_certain, selection_is_right, selection_margin};
 pub use memorizing::{WriteTerm, descend_bound, pair_loss_bound, value_gradient_bound};
 pub use reading::{
-    dot_product_bound, exponent_bounds, inverse_distance_bound, read_bound, relative_weight_bounds, relu_bound,
-    silu_bound, softmax_bounds,
+    dot_product_bound, expanded_distance_bound, exponent_bounds, inverse_distance_bound, read_bound,
+    relative_weight_bounds, relu_bound, silu_bound, softmax_bounds,
 };
+pub use running::Bounded;
 
 /// What the bounds need to know of an element type: u and ω.                                [NUM-1]
 #[derive(Clone, Copy, Debug, PartialEq)]

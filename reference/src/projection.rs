@@ -124,7 +124,8 @@ pub fn linear<S: Scalar>(x: ArrayView1<S>, weight: ArrayView2<S>, bias: ArrayVie
     }
 }
 
-fn normalise<'a, S: Scalar>(
+/// z-score, l2 or nothing, of each row in place                                             [PRJ-6]
+pub fn normalise<'a, S: Scalar>(
     norm: Norm,
     z_score_rule: ZScore,
     rows: impl IntoIterator<Item = ArrayViewMut1<'a, S>>,
@@ -171,7 +172,7 @@ pub fn gates<S: Scalar>(outputs: &Array2<S>) -> Array1<S> {
 }
 
 /// 1 / (1 + e^-x), without overflow
-pub(crate) fn sigmoid<S: Scalar>(x: S) -> S {
+pub fn sigmoid<S: Scalar>(x: S) -> S {
     if x >= S::ZERO {
         S::ONE / (S::ONE + (-x).exp())
     } else {

@@ -41,6 +41,8 @@ pub fn weigh<S: Scalar>(settings: &Settings, pair_scores: ArrayView3<S>) -> Arra
 pub fn softmax<'a, S: Scalar>(scores: impl Iterator<Item = &'a mut S>) {
     let mut scores: Vec<&mut S> = scores.collect();
     let Some(largest) = scores.iter().map(|x| **x).reduce(|a, b| if b > a { b } else { a }) else { return };
+    // A constant: whatever is subtracted cancels.
+    let largest = S::from_f64(largest.to_f64());
     let mut total = S::ZERO;
     for score in &mut scores {
         **score = (**score - largest).exp();
@@ -55,8 +57,7 @@ pub fn softmax<'a, S: Scalar>(scores: impl Iterator<Item = &'a mut S>) {
 fn activate<S: Scalar>(activation: Activation, score: S) -> S {
     match activation {
         Activation::Silu => score * sigmoid(score),
-        Activation::Relu if score > S::ZERO => score,
-        Activation::Relu => S::ZERO,
+        Activation::Relu => score.max(S::ZERO),
         Activation::Softmax => score,
     }
 }

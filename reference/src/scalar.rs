@@ -40,6 +40,14 @@ pub trait Scalar:
     fn sqrt(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// The larger of the two; `other` where they are equal.
+    fn max(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+    /// The smaller of the two; this one where they are equal.
+    fn min(self, other: Self) -> Self {
+        if self > other { other } else { self }
+    }
 }
 
 macro_rules! float_scalar {

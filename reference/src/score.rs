@@ -54,7 +54,7 @@ pub fn dot_product<S: Scalar>(query: ArrayView1<S>, sub_key: ArrayView1<S>) -> S
     sum_over(query, sub_key, |q, k| q * k)
 }
 
-/// Σ(q - K)², always from the differences: |q|² + |K|² - 2qK cancels near an exact hit
-pub(crate) fn squared_distance<S: Scalar>(query: ArrayView1<S>, sub_key: ArrayView1<S>) -> S {
+/// Σ(q - K)², always from the differences: |q|² + |K|² - 2qK cancels near an exact hit   [SCR-1]
+pub fn squared_distance<S: Scalar>(query: ArrayView1<S>, sub_key: ArrayView1<S>) -> S {
     sum_over(query, sub_key, |q, k| (q - k) * (q - k))
 }

@@ -8,7 +8,7 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayView, Axis, Dimension, RemoveAxis, s};
 
-use crate::batch::{Fed, Memory, StepReport, Tokens, Trace};
+use crate::batch::{Fed, Memory, StepReport, Tokens, Trace, TracedStep};
 use crate::chunk::{self, Chunk, Counted, Reading};
 use crate::error::{Error, Result};
 use crate::numerics::check_finite;
@@ -176,15 +176,15 @@ impl<S: Scalar> Memory<S> {
                 chunk::read(&memory.stages, &memory.settings, &memory.tables, slice.queries.view(), memory.steps)
             })?;
             fed.put(from, to, &reading);
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.readings.push((to - from, reading.clone()));
+            }
             if self.settings.writes {
                 self.queue.push(slice);
                 if self.is_due() {
                     let report = self.halting(|memory| memory.step_due(&reading, to - from, trace.as_deref_mut()))?;
                     fed.steps.push(report);
                 }
-            }
-            if let Some(trace) = trace.as_deref_mut() {
-                trace.readings.push((to - from, reading));
             }
             from = to;
         }
@@ -308,7 +308,7 @@ impl<S: Scalar> Memory<S> {
         let samples = counted_tokens * chunk.sequences();
         let counted = Counted { slots: counted.selected.slots.view(), samples };
         let step = chunk::step(&self.stages, settings, &self.rules, tables, &chunk, reading, &counted, self.steps)?;
-        chunk::apply(&self.settings, &mut self.tables, &step);
+        chunk::apply(&self.stages, &self.settings, &mut self.tables, &step);
         self.steps += 1;
         self.queue.keep_last(keep);
         let report = StepReport {
@@ -318,7 +318,8 @@ impl<S: Scalar> Memory<S> {
             slots_touched: step.memorized.slots.len(),
         };
         if let Some(trace) = trace {
-            trace.steps.push((chunk, reading.clone(), step));
+            let (after, reading) = (trace.readings.len(), reading.clone());
+            trace.steps.push(TracedStep { after, counted_tokens, chunk, reading, step });
         }
         Ok(report)
     }

@@ -71,13 +71,7 @@ impl<S: Scalar> Tables<S> {
 pub fn descend<S: Scalar>(settings: &Settings, parameter: S, gradient: S) -> S {
     let mut direction = gradient;
     if let Some(clip) = settings.gradient_clip.map(S::from_f64) {
-        direction = if direction > clip {
-            clip
-        } else if direction < -clip {
-            -clip
-        } else {
-            direction
-        };
+        direction = direction.max(-clip).min(clip);
     }
     if settings.weight_decay != 0.0 {
         direction = direction + S::from_f64(settings.weight_decay) * parameter;

@@ -1,11 +1,15 @@
 //! Case files: a case and its tensors in one safetensors file; and where to find them.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::case::Case;
-use crate::error::{Error, listed};
-use crate::tensor_file::TensorFile;
+use crate::certificate::Certificate;
+use crate::closed_form::{self, ClosedForm};
+use crate::error::{Error, listed, quoted};
+use crate::tensor_file::{Data, TensorFile};
 
 /// How the names of case files end.
 const EXTENSION: &str = "safetensors";
@@ -19,7 +23,11 @@ pub struct CaseFile {
     pub case: Case,
     /// Where its numbers come from, in words, if it says so.
     pub source: Option<String>,
-    /// Its tensors.
+    /// What it states of itself, if it is a certified vector.
+    pub certificate: Option<Certificate>,
+    /// Its inputs that are not stored, by name.
+    pub closed_form: BTreeMap<String, ClosedForm>,
+    /// Its stored tensors.
     pub file: TensorFile,
 }
 
@@ -27,7 +35,7 @@ impl CaseFile {
     /// Reads a case file.
     ///
     /// # Errors
-    /// Those of [`TensorFile::open`]; `Format` where the metadata has no `case`; `InFile` with those of [`Case::parse`].
+    /// Those of [`TensorFile::open`] and [`CaseFile::of_file`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::of_file(TensorFile::open(path)?)
     }
@@ -35,18 +43,54 @@ impl CaseFile {
     /// The case file that a file's content is.
     ///
     /// # Errors
-    /// `Format` where the metadata has no `case`; `InFile` with those of [`Case::parse`].
+    /// `Format` where the metadata has no `case`, or a tensor is stored and given by a closed form; `InFile` with those of
+    /// [`Case::parse`], [`Certificate::parse`] and [`closed_form::parse`].
     pub fn of_file(file: TensorFile) -> Result<Self, Error> {
         let path = file.path().to_owned();
-        let Some(case) = file.metadata().get("case") else {
-            let keys = listed(file.metadata().keys().map(String::as_str));
+        let metadata = file.metadata();
+        let Some(case) = metadata.get("case") else {
+            let keys = listed(metadata.keys().map(String::as_str));
             let expected = "a text `case`, the JSON object of a case".to_owned();
             return Err(Error::Format { path, place: "__metadata__".to_owned(), expected, found: keys });
         };
-        let case =
-            Case::parse(case).map_err(|reason| Error::InFile { path: path.clone(), reason: Box::new(reason) })?;
-        let source = file.metadata().get("source").cloned();
-        Ok(Self { path, case, source, file })
+        let in_file = |reason| Error::InFile { path: path.clone(), reason: Box::new(reason) };
+        let case = Case::parse(case).map_err(in_file)?;
+        let source = metadata.get("source").cloned();
+        let certificate = metadata.get("certificate").map(|text| Certificate::parse(text)).transpose();
+        let certificate = certificate.map_err(in_file)?;
+        let closed_form = metadata.get("closed_form").map(|text| closed_form::parse(text)).transpose();
+        let closed_form = closed_form.map_err(in_file)?.unwrap_or_default();
+        if let Some(name) = closed_form.keys().find(|name| file.has(name)) {
+            let (place, expected) =
+                (format!("tensor {}", quoted(name)), "stored, or given by a closed form".to_owned());
+            return Err(Error::Format { path, place, expected, found: "both".to_owned() });
+        }
+        Ok(Self { path, case, source, certificate, closed_form, file })
+    }
+
+    /// The names of all tensors, stored or not.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.file.names().chain(self.closed_form.keys().map(String::as_str))
+    }
+
+    /// The shape of a tensor, stored or not, if there is one of that name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.closed_form.get(name).map(|tensor| tensor.shape.as_slice()).or_else(|| self.file.shape(name))
+    }
+
+    /// Some of the elements of a tensor, stored or not, by their row-major number.
+    ///
+    /// # Errors
+    /// Those of [`TensorFile::elements`].
+    pub fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data, Error> {
+        let Some(tensor) = self.closed_form.get(name) else { return self.file.elements(name, elements) };
+        let count: usize = tensor.shape.iter().product();
+        if elements.start > elements.end || elements.end > count {
+            let (path, place) = (self.path.clone(), format!("tensor {}", quoted(name)));
+            let (expected, found) = (format!("at most {count} elements"), format!("{elements:?} asked for"));
+            return Err(Error::Format { path, place, expected, found });
+        }
+        Ok(Data::F32(tensor.elements(elements)))
     }
 }
 

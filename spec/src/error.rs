@@ -170,6 +170,24 @@ pub enum Error {
         /// What was wrong, and where.
         found: String,
     },
+    /// A certificate that is none.
+    #[error("certificate: expected {expected}, found {found}")]
+    Certificate {
+        /// What is allowed.
+        expected: &'static str,
+        /// What was wrong.
+        found: String,
+    },
+    /// A tensor that is to come from a closed form and cannot.
+    #[error("closed form of {name}: expected {expected}, found {found}")]
+    ClosedForm {
+        /// The tensor.
+        name: String,
+        /// What is allowed.
+        expected: String,
+        /// What was wrong.
+        found: String,
+    },
     /// Something is wrong with what a file holds.
     #[error("{}: {reason}", path.display())]
     InFile {

@@ -4,12 +4,15 @@
 //! - [`case`]: what one case states, the JSON object in the metadata of a case file.
 //! - [`tensor_file`]: named tensors in a safetensors file, read as hostile input and written so that equal content
 //!   gives equal bytes.
-//! - [`case_file`]: both together, and finding the case files of a folder.
+//! - [`certificate`]: what a certified vector states of itself; [`closed_form`]: tensors too large to store.
+//! - [`case_file`]: all of them together, and finding the case files of a folder.
 //!
 //! Nothing here computes the layer; this crate depends on no other crate of the project.
 
 pub mod case;
 pub mod case_file;
+pub mod certificate;
+pub mod closed_form;
 mod error;
 pub mod registry;
 pub mod tensor_file;
@@ -17,6 +20,8 @@ mod unique;
 
 pub use case::Case;
 pub use case_file::{CaseFile, case_paths};
+pub use certificate::Certificate;
+pub use closed_form::ClosedForm;
 pub use error::Error;
 pub use registry::{Clause, Group, Label, clause, clauses};
 pub use tensor_file::{Data, ElementType, Tensor, TensorFile, TensorWriter};
@@ -26,6 +31,12 @@ pub const TEXT: &str = include_str!("../SPEC.md");
 
 /// The JSON Schema (2020-12) of the `case` object of a case file.
 pub const CASE_SCHEMA: &str = include_str!("../schema/case.schema.json");
+
+/// The JSON Schema (2020-12) of the `certificate` object of a certified vector.
+pub const CERTIFICATE_SCHEMA: &str = include_str!("../schema/certificate.schema.json");
+
+/// The JSON Schema (2020-12) of the `closed_form` object of a case file.
+pub const CLOSED_FORM_SCHEMA: &str = include_str!("../schema/closed_form.schema.json");
 
 /// The version of the specification, from its line `Version: x.y.z`; "unversioned" where a text has no such line.
 pub fn version() -> &'static str {
@@ -39,6 +50,9 @@ fn version_line(text: &str) -> Option<&str> {
     let is_number = |part: &&str| part.parse::<u32>().is_ok();
     (numbers.len() == 3 && numbers.iter().all(is_number)).then_some(version)
 }
+
+#[cfg(test)]
+mod schema;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@
 //! says neither what it found nor what it allows; the writer, because it orders metadata at random.
 
 mod decode;
+mod elements;
 mod header;
 mod stream;
 mod write;
@@ -25,176 +26,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, listed, quoted, shortened};
 use header::{Entry, Header};
 
+pub use elements::{Data, ElementType};
 pub use stream::TensorWriter;
 pub use write::{replace, write};
 
 /// The element types that are read.
-const READ_TYPES: &str = "F32, F64, I32, I64, U8 or BOOL";
-
-/// The elements of a tensor, in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Data {
-    /// IEEE numbers of 32 bits.
-    F32(Vec<f32>),
-    /// IEEE numbers of 64 bits.
-    F64(Vec<f64>),
-    /// Integers of 32 bits.
-    I32(Vec<i32>),
-    /// Integers of 64 bits.
-    I64(Vec<i64>),
-    /// Bytes.
-    U8(Vec<u8>),
-    /// Truth values.
-    Bool(Vec<bool>),
-}
-
-/// The type of a tensor's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ElementType {
-    /// IEEE numbers of 32 bits.
-    F32,
-    /// IEEE numbers of 64 bits.
-    F64,
-    /// Integers of 32 bits.
-    I32,
-    /// Integers of 64 bits.
-    I64,
-    /// Bytes.
-    U8,
-    /// Truth values.
-    Bool,
-}
-
-impl ElementType {
-    /// Bytes of one element.
-    pub fn width(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::U8 | Self::Bool => 1,
-        }
-    }
-
-    /// As written in a file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F64 => "F64",
-            Self::I32 => "I32",
-            Self::I64 => "I64",
-            Self::U8 => "U8",
-            Self::Bool => "BOOL",
-        }
-    }
-
-    fn of_name(name: &str) -> Option<Self> {
-        [Self::F32, Self::F64, Self::I32, Self::I64, Self::U8, Self::Bool].into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl Data {
-    /// The type of the elements.
-    pub fn element_type(&self) -> ElementType {
-        match self {
-            Self::F32(_) => ElementType::F32,
-            Self::F64(_) => ElementType::F64,
-            Self::I32(_) => ElementType::I32,
-            Self::I64(_) => ElementType::I64,
-            Self::U8(_) => ElementType::U8,
-            Self::Bool(_) => ElementType::Bool,
-        }
-    }
-
-    /// The number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::F32(numbers) => numbers.len(),
-            Self::F64(numbers) => numbers.len(),
-            Self::I32(numbers) => numbers.len(),
-            Self::I64(numbers) => numbers.len(),
-            Self::U8(numbers) => numbers.len(),
-            Self::Bool(flags) => flags.len(),
-        }
-    }
-
-    /// Whether there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// So many zeros (or false) of a type.
-    pub fn zeros(kind: ElementType, count: usize) -> Self {
-        match kind {
-            ElementType::F32 => Self::F32(vec![0.0; count]),
-            ElementType::F64 => Self::F64(vec![0.0; count]),
-            ElementType::I32 => Self::I32(vec![0; count]),
-            ElementType::I64 => Self::I64(vec![0; count]),
-            ElementType::U8 => Self::U8(vec![0; count]),
-            ElementType::Bool => Self::Bool(vec![false; count]),
-        }
-    }
-
-    /// Some of the elements; none of them where the range goes beyond the last.
-    pub fn part(&self, range: Range<usize>) -> Self {
-        match self {
-            Self::F32(numbers) => Self::F32(numbers.get(range).unwrap_or_default().to_vec()),
-            Self::F64(numbers) => Self::F64(numbers.get(range).unwrap_or_default().to_vec()),
-            Self::I32(numbers) => Self::I32(numbers.get(range).unwrap_or_default().to_vec()),
-            Self::I64(numbers) => Self::I64(numbers.get(range).unwrap_or_default().to_vec()),
-            Self::U8(numbers) => Self::U8(numbers.get(range).unwrap_or_default().to_vec()),
-            Self::Bool(flags) => Self::Bool(flags.get(range).unwrap_or_default().to_vec()),
-        }
-    }
-
-    /// Replaces elements from a place on by those of `other`; false, and nothing done, where they are of another type or
-    /// go beyond the last.
-    pub fn replace(&mut self, first: usize, other: &Self) -> bool {
-        fn copy<T: Clone>(to: &mut [T], first: usize, from: &[T]) -> bool {
-            let place = first.checked_add(from.len()).and_then(|last| to.get_mut(first..last));
-            place.map(|place| place.clone_from_slice(from)).is_some()
-        }
-        match (self, other) {
-            (Self::F32(to), Self::F32(from)) => copy(to, first, from),
-            (Self::F64(to), Self::F64(from)) => copy(to, first, from),
-            (Self::I32(to), Self::I32(from)) => copy(to, first, from),
-            (Self::I64(to), Self::I64(from)) => copy(to, first, from),
-            (Self::U8(to), Self::U8(from)) => copy(to, first, from),
-            (Self::Bool(to), Self::Bool(from)) => copy(to, first, from),
-            _ => false,
-        }
-    }
-
-    /// The elements as they stand in a file, little-endian.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.len() * self.element_type().width());
-        // Writing to memory does not fail.
-        let _ = write::write_elements(&mut bytes, self);
-        bytes
-    }
-
-    /// The elements as f64; exact but for integers beyond 2^53. Truth values are 0 and 1.
-    pub fn to_f64(&self) -> Vec<f64> {
-        match self {
-            Self::F32(numbers) => numbers.iter().copied().map(f64::from).collect(),
-            Self::F64(numbers) => numbers.clone(),
-            Self::I32(numbers) => numbers.iter().copied().map(f64::from).collect(),
-            Self::I64(numbers) => numbers.iter().map(|&number| number as f64).collect(),
-            Self::U8(numbers) => numbers.iter().copied().map(f64::from).collect(),
-            Self::Bool(flags) => flags.iter().copied().map(f64::from).collect(),
-        }
-    }
-
-    /// The elements as i64; none for floating-point elements. Truth values are 0 and 1.
-    pub fn to_i64(&self) -> Option<Vec<i64>> {
-        match self {
-            Self::F32(_) | Self::F64(_) => None,
-            Self::I32(numbers) => Some(numbers.iter().copied().map(i64::from).collect()),
-            Self::I64(numbers) => Some(numbers.clone()),
-            Self::U8(numbers) => Some(numbers.iter().copied().map(i64::from).collect()),
-            Self::Bool(flags) => Some(flags.iter().copied().map(i64::from).collect()),
-        }
-    }
-}
+const READ_TYPES: &str = "F32, F64, BF16, F16, I32, I64, U8 or BOOL";
 
 /// A tensor.
 #[derive(Debug, Clone, PartialEq)]

@@ -146,7 +146,7 @@ pub fn stages<S: Scalar>(criterion: &mut Criterion) -> Result<()> {
         .bench_function("memorize", |b| b.iter(|| memorize(&settings, &rules, &tables, &chunk, &reading, &counted)));
     criterion.bench_function("address", |b| b.iter(|| address(&settings, &rules, &tables, &chunk, &reading, None)));
     let change = step(&functions, &settings, &rules, &tables, &chunk, &reading, &counted, 0)?;
-    criterion.bench_function("apply", |b| b.iter(|| apply(&settings, &mut tables, &change)));
+    criterion.bench_function("apply", |b| b.iter(|| apply(&functions, &settings, &mut tables, &change)));
     let gates = projected.gates.as_ref();
     let values = projected.values.view();
     let maps = &projection.output;

@@ -3,9 +3,14 @@
 //! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, 130 stopped by Ctrl-C.
 
 mod bench;
+mod check;
+mod judge;
+mod judging;
+mod report_text;
 mod run;
 mod spec;
 mod trace;
+mod vectors;
 mod verify;
 
 use std::process::ExitCode;
@@ -18,16 +23,20 @@ use clap::{Parser, Subcommand};
 #[command(name = "fwpkm", version, max_term_width = 100)]
 pub struct Command {
     #[command(subcommand)]
-    job: Job,
+    job: Option<Job>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Job {
+    Check(check::Arguments),
+    Judge(judge::Arguments),
+    Identify(judge::Arguments),
     Verify(verify::Arguments),
     Run(run::Arguments),
     Trace(trace::Arguments),
     Spec(spec::Arguments),
     Bench(bench::Arguments),
+    Vectors(vectors::Arguments),
 }
 
 /// How a job ended.
@@ -41,12 +50,16 @@ enum Outcome {
 
 /// Reads the arguments of the process, does the job and gives its exit status.
 pub fn main() -> ExitCode {
-    let outcome = match Command::parse().job {
+    let outcome = match Command::parse().job.unwrap_or_else(|| Job::Check(check::Arguments::default())) {
+        Job::Check(arguments) => check::check(&arguments),
+        Job::Judge(arguments) => judge::judge(&arguments),
+        Job::Identify(arguments) => judge::identify(&arguments),
         Job::Verify(arguments) => verify::verify(&arguments),
         Job::Run(arguments) => run::run(&arguments),
         Job::Trace(arguments) => trace::trace(&arguments),
         Job::Spec(arguments) => spec::spec(&arguments),
         Job::Bench(arguments) => bench::bench(&arguments),
+        Job::Vectors(arguments) => vectors::vectors(&arguments),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

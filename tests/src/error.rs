@@ -105,6 +105,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A certified vector that cannot be made.
+    #[error("vector {name}: {reason}")]
+    Vector {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// An example of the specification that is not as SPEC.md, "Reading an example", says.
     #[error("example of {label}: {reason}")]
     Example {

@@ -35,6 +35,21 @@ impl Source for TensorFile {
     }
 }
 
+/// Stored tensors, and those given by a closed form.
+impl Source for CaseFile {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        CaseFile::shape(self, &format!("in.{name}")).map(<[usize]>::to_vec)
+    }
+
+    fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data> {
+        Ok(CaseFile::elements(self, &format!("in.{name}"), elements)?)
+    }
+
+    fn names(&self) -> Vec<String> {
+        CaseFile::names(self).map(str::to_string).collect()
+    }
+}
+
 impl Source for BTreeMap<String, ArrayD<f64>> {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.get(name).map(|tensor| tensor.shape().to_vec())
@@ -113,7 +128,7 @@ impl<'a> Inputs<'a> {
     ///
     /// # Errors   as [`Inputs::new`]; another batch or number of tokens, or other optional tensors, than stated
     pub fn of_case(file: &'a CaseFile) -> Result<Self> {
-        let inputs = Self::new(&file.file)?;
+        let inputs = Self::new(file)?;
         let case = &file.case;
         if (inputs.sequences, inputs.tokens) != (case.batch, case.tokens) {
             let tensor = if inputs.layer { "in.hidden" } else { "in.queries" };
@@ -124,7 +139,7 @@ impl<'a> Inputs<'a> {
             });
         }
         for (tensor, stated) in [("in.gates", case.gates), ("in.mask", case.mask)] {
-            let found = file.file.has(tensor);
+            let found = file.shape(tensor).is_some();
             if let Some(stated) = stated.filter(|&stated| stated != found) {
                 return Err(Error::Stated { tensor, stated, found });
             }

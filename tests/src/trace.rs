@@ -1,7 +1,7 @@
 //! Stage tensors of a run by name, as SPEC.md, "Tensors", lists them.
 
-use fwpkm_reference::Trace;
 use fwpkm_reference::chunk::Reading;
+use fwpkm_reference::{Trace, TracedStep};
 use ndarray::{ArrayD, ArrayView, Axis, Dimension, RemoveAxis};
 
 use crate::element::{Element, index, real};
@@ -14,7 +14,7 @@ pub fn outputs<S: Element>(trace: &Trace<S>, sequences: usize, out: &mut Outputs
     if !trace.readings.is_empty() {
         readings(trace, sequences, out)?;
     }
-    for (number, (_, _, step)) in trace.steps.iter().enumerate() {
+    for (number, TracedStep { step, .. }) in trace.steps.iter().enumerate() {
         let (memorized, addressed) = (&step.memorized, &step.addressed);
         let slots = ndarray::aview1(&memorized.slots);
         let read_counts = ndarray::aview1(&memorized.read_counts);

@@ -98,8 +98,10 @@ pub fn verify(path: &Path, rules: Option<&Rules>) -> CaseReport {
 fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<()> {
     let file = CaseFile::open(path)?;
     report.unknown_keys.clone_from(&file.case.unknown);
-    let plan = Plan::of_case(&file.case, rules)?;
-    let recorded: Vec<String> = file.file.names().filter(|name| name.starts_with("out.")).map(str::to_string).collect();
+    let mut plan = Plan::of_case(&file.case, rules)?;
+    plan.trace = file.file.names().any(|name| name.starts_with("trace."));
+    let is_result = |name: &&str| name.starts_with("out.") || name.starts_with("trace.");
+    let recorded: Vec<String> = file.file.names().filter(is_result).map(str::to_string).collect();
     if recorded.is_empty() {
         return Err(Error::Missing { tensor: "out.*".into(), found: file.file.names().collect::<Vec<_>>().join(", ") });
     }
@@ -107,8 +109,7 @@ fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<
     for name in recorded {
         report.tensors.push(compare(&name, &file.file.tensor(&name)?, &outputs)?);
     }
-    let unspecified =
-        |name: &&str| !name.starts_with("in.") && !name.starts_with("out.") && !name.starts_with("cotangent.");
+    let unspecified = |name: &&str| !is_result(name) && !name.starts_with("in.") && !name.starts_with("cotangent.");
     report.not_yet_specified = file.file.names().filter(unspecified).map(str::to_string).collect();
     Ok(())
 }
@@ -116,7 +117,7 @@ fn judge(path: &Path, rules: Option<&Rules>, report: &mut CaseReport) -> Result<
 /// Compares one recorded tensor.
 ///
 /// # Errors   a recorded tensor of another element type than f64 (i64 for indices), which has no bound yet
-fn compare(name: &str, recorded: &Tensor, outputs: &Outputs) -> Result<TensorReport> {
+pub(crate) fn compare(name: &str, recorded: &Tensor, outputs: &Outputs) -> Result<TensorReport> {
     let Some(actual) = outputs.get(name) else {
         return Err(Error::Missing {
             tensor: format!("{name} among the results"),

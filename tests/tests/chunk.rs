@@ -107,7 +107,8 @@ fn traced(case: &Case, tables: Tables<f64>, text: &common::Text<f64>) -> (fwpkm_
     let mut trace = Trace::default();
     let fed = memory.feed_traced(&text.tokens(), &mut trace).unwrap();
     memory.flush_traced(&mut trace).unwrap();
-    let readings = trace.readings.iter().map(|(_, reading)| reading).chain(trace.steps.iter().map(|step| &step.1));
+    let readings =
+        trace.readings.iter().map(|(_, reading)| reading).chain(trace.steps.iter().map(|step| &step.reading));
     (fed, memory.tables().clone(), readings.map(margin).fold(f64::INFINITY, f64::min))
 }
 

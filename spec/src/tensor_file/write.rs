@@ -118,6 +118,8 @@ pub(super) fn dtype(kind: ElementType) -> Dtype {
     match kind {
         ElementType::F32 => Dtype::F32,
         ElementType::F64 => Dtype::F64,
+        ElementType::Bf16 => Dtype::BF16,
+        ElementType::F16 => Dtype::F16,
         ElementType::I32 => Dtype::I32,
         ElementType::I64 => Dtype::I64,
         ElementType::U8 => Dtype::U8,
@@ -150,6 +152,8 @@ pub(super) fn write_elements(out: &mut dyn Write, data: &Data) -> io::Result<()>
     match data {
         Data::F32(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
         Data::F64(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
+        Data::Bf16(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
+        Data::F16(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
         Data::I32(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
         Data::I64(numbers) => write_each(out, numbers, |number| number.to_le_bytes()),
         Data::U8(numbers) => out.write_all(numbers),

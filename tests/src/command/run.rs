@@ -1,27 +1,23 @@
 //! `fwpkm run`: the interpreter on anyone's tensors.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::io::IsTerminal;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod long_run;
+mod opened;
 
-use fwpkm_reference::{Rules, Settings};
-use fwpkm_spec::{Case, CaseFile, ElementType, Tensor, TensorFile};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use fwpkm_spec::{ElementType, TensorFile};
 use serde::Serialize;
 
 use super::{BOLD, DIM, Outcome, not_the_input, print, print_json};
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::inputs::Inputs;
-use crate::run::{Outputs, Plan, Session, Totals, token_outputs};
-use crate::settings_file::{RulesFile, SettingsFile, rules, toml_text};
-use crate::state_file::{Saved, load, save};
-use crate::store::{FileStore, Store, add, place};
-use crate::trace;
+use crate::run::{Session, Totals};
+use crate::settings_file::rules;
+use crate::state_file::load;
+use crate::store::FileStore;
+use long_run::LongRun;
+use opened::Opened;
 
 /// Run the interpreter on your own tensors
 ///
@@ -150,197 +146,6 @@ fn run_as<S: Element>(arguments: &Arguments, file: TensorFile) -> Result<Documen
         }
         (Err(error), _) => Err(error),
     }
-}
-
-/// An input file with or without a case.
-enum Opened {
-    Case(Box<CaseFile>),
-    Bare(TensorFile, Box<SettingsFile>),
-    Resumed(TensorFile),
-}
-
-impl Opened {
-    fn new(arguments: &Arguments, file: TensorFile) -> Result<Self> {
-        if let Some(path) = &arguments.settings {
-            let origin = path.display().to_string();
-            let reason = |e: std::io::Error| Error::File { path: origin.clone(), reason: e.to_string() };
-            let text = std::fs::read_to_string(path).map_err(reason)?;
-            return Ok(Self::Bare(file, Box::new(toml_text(&origin, &text)?)));
-        }
-        if arguments.state.is_some() && !file.metadata().contains_key("case") {
-            return Ok(Self::Resumed(file));
-        }
-        Ok(Self::Case(Box::new(CaseFile::of_file(file)?)))
-    }
-
-    fn inputs(&self) -> Result<Inputs<'_>> {
-        match self {
-            Self::Case(file) => Inputs::of_case(file),
-            Self::Bare(file, _) | Self::Resumed(file) => Inputs::new(file),
-        }
-    }
-
-    fn case(&self) -> Option<&Case> {
-        match self {
-            Self::Case(file) => Some(&file.case),
-            Self::Bare(..) | Self::Resumed(_) => None,
-        }
-    }
-
-    /// The plan of a state is the state's; where the file has a case as well, the two must agree.
-    fn plan<S: Element>(
-        &self,
-        arguments: &Arguments,
-        rules: Option<Rules>,
-        saved: Option<&Saved<S>>,
-        inputs: &Inputs,
-    ) -> Result<Plan> {
-        let plan = match self {
-            Self::Case(file) => Plan::of_case(&file.case, rules.as_ref())?,
-            Self::Bare(_, settings) => Plan::of_settings(**settings, rules, &inputs.tables::<S>()?)?,
-            Self::Resumed(_) => {
-                let state = saved.map(|saved| &saved.state);
-                let settings = state.map_or_else(Settings::paper, |state| state.settings.clone());
-                Plan { settings, rules: Rules::paper(), calls: None, flush: true, trace: false }
-            }
-        };
-        let (Some(saved), Some(path)) = (saved, &arguments.state) else { return Ok(plan) };
-        let json = |value: &SettingsFile| serde_json::to_value(value).unwrap_or_default();
-        let (ours, theirs) = (json(&(&saved.state.settings).into()), json(&(&plan.settings).into()));
-        let differs = |(name, value): (&String, &serde_json::Value)| {
-            (theirs[name] != *value).then(|| format!("its setting {name} is {value}, the case has {}", theirs[name]))
-        };
-        if let Some(reason) = ours.as_object().and_then(|ours| ours.iter().find_map(differs)) {
-            return Err(Error::State { path: path.display().to_string(), reason });
-        }
-        Ok(Plan { rules: saved.state.rules.clone(), ..plan })
-    }
-}
-
-/// A run whose results go to a file as they come.
-struct LongRun<S> {
-    plan: Plan,
-    session: Session<S>,
-    totals: Totals<S>,
-    store: Option<FileStore>,
-    from: usize,
-    reached: usize,
-}
-
-impl<S: Element> LongRun<S> {
-    /// Feeds up to token `to`; true if it was stopped before.
-    fn feed(&mut self, inputs: &Inputs, to: usize) -> Result<bool> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = interrupted.clone();
-        // A second Ctrl-C, or a process that cannot have a handler, ends at once.
-        let _ = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-        });
-        let bar = progress(to.saturating_sub(self.from));
-        let Self { plan, session, totals, store, from, reached } = self;
-        let asked = to.saturating_sub(*from);
-        let result = session.feed(plan, inputs, (*from, to), &mut |at, done| {
-            let length = done.fed.reads.dim().1;
-            totals.add(&done.fed);
-            if let Some(store) = store {
-                place(store, at - *from, asked, &token_outputs(&done, plan.trace)?)?;
-            }
-            *reached = at + length;
-            bar.inc(length as u64);
-            let stop = interrupted.load(Ordering::SeqCst) && *reached < to;
-            Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        });
-        bar.finish_and_clear();
-        result.map(|()| self.reached < to)
-    }
-
-    fn finish(mut self, inputs: &Inputs, arguments: &Arguments, opened: &Opened, stopped: bool) -> Result<Document> {
-        if self.plan.flush && !stopped {
-            self.totals.add_step(self.session.flush()?);
-        }
-        let mut small = Outputs::new();
-        self.totals.outputs(self.plan.settings.slots(), inputs.sequences(), &mut small)?;
-        let stat = |name: &str| small.get(name).and_then(|tensor| tensor.data.to_f64().first().copied()).unwrap_or(0.0);
-        let (collision_rate, coverage) = (stat("out.stats.collision_rate"), stat("out.stats.coverage"));
-        let divergence = stat("out.stats.divergence");
-        let mut tensors = Vec::new();
-        if let Some(store) = self.store.take() {
-            tensors = self.write(store, small, inputs, opened)?;
-        }
-        let steps = self.totals.steps();
-        let loss = |step: &fwpkm_reference::StepReport<S>| {
-            let losses = step.pair_losses.iter().fold(0.0, |sum, loss| sum + loss.to_f64());
-            (!step.pair_losses.is_empty()).then(|| losses / step.pair_losses.len() as f64)
-        };
-        let losses: Vec<f64> = steps.iter().filter_map(loss).collect();
-        let document = Document {
-            spec: fwpkm_spec::version(),
-            element: S::TYPE.name(),
-            tokens: (self.from, self.reached),
-            stopped,
-            steps: steps.len(),
-            mean_loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
-            mean_loss_of_last_step: steps.last().and_then(loss),
-            addressing_loss_of_last_step: steps.last().map(|step| step.addressing_loss.to_f64()),
-            collision_rate,
-            coverage,
-            divergence,
-            output: arguments.output.clone(),
-            tensors,
-            state: arguments.save.clone(),
-        };
-        if let Some(path) = &arguments.save {
-            self.save(path)?;
-        }
-        Ok(document)
-    }
-
-    /// Completes the output file.
-    fn write(&self, mut store: FileStore, small: Outputs, inputs: &Inputs, opened: &Opened) -> Result<Vec<Entry>> {
-        let mut rest = small;
-        if let Some(trace) = self.session.trace() {
-            trace::outputs(trace, inputs.sequences(), &mut rest)?;
-        }
-        store.shorten(self.reached - self.from)?;
-        for (name, Tensor { shape, data }) in &rest {
-            store.declare(name, data.element_type(), shape)?;
-            store.write(name, 0, data)?;
-        }
-        let tables = self.session.memory().tables();
-        add(&mut store, "out.slot_values", tables.slot_values.view(), S::data, &mut |_| ())?;
-        add(&mut store, "out.sub_keys", tables.sub_keys.view(), S::data, &mut |_| ())?;
-        let entries = store.shapes();
-        store.finish(&metadata(&self.plan, opened.case())?)?;
-        Ok(entries.into_iter().map(|(name, shape)| Entry { name, shape }).collect())
-    }
-
-    fn save(self, path: &Path) -> Result<()> {
-        save(path, &Saved { state: self.session.into_memory().into_state(), tokens: self.reached })
-    }
-}
-
-fn progress(tokens: usize) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(tokens as u64), target);
-    let template = "{bar:24} {pos}/{len} tokens  {rate}  {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.with_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
-        let _ = write!(out, "{:.0} tokens/s", state.per_sec());
-    }))
-}
-
-/// The version of the specification, the settings and the rules, so that the results can be made again.
-fn metadata(plan: &Plan, case: Option<&Case>) -> Result<BTreeMap<String, String>> {
-    let mut metadata = case.map_or_else(|| Ok(BTreeMap::new()), |case| case.metadata(None))?;
-    let json = |e: serde_json::Error| Error::Usage { reason: e.to_string() };
-    metadata.insert("spec".into(), fwpkm_spec::version().into());
-    metadata.insert("source".into(), format!("fwpkm {}", env!("CARGO_PKG_VERSION")));
-    metadata.insert("settings".into(), serde_json::to_string(&SettingsFile::from(&plan.settings)).map_err(json)?);
-    metadata.insert("rules".into(), serde_json::to_string(&RulesFile::from(&plan.rules)).map_err(json)?);
-    Ok(metadata)
 }
 
 fn text(document: &Document, arguments: &Arguments) -> String {

@@ -6,7 +6,7 @@ use fwpkm_reference::chunk::{Counted, Reading, Step, apply};
 use fwpkm_reference::memorize::{pair_weights, step_factor};
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::Border;
-use fwpkm_reference::{Rules, Settings, Tables};
+use fwpkm_reference::{Rules, Settings, Stages, Tables, TracedStep};
 use fwpkm_spec::CaseFile;
 use ndarray::{Array2, Array3, ArrayView1, s};
 
@@ -108,12 +108,12 @@ impl Record {
         session.feed(&plan, inputs, (0, inputs.tokens()), &mut |from, done| {
             let to = from + done.fed.reads.dim().1;
             fed.push((from..to, after.len()));
-            after.extend(done.fed.steps.iter().map(|_| (to, to - from, false)));
+            after.extend(done.fed.steps.iter().map(|_| (to, false)));
             text.put(from, &done);
             Ok(ControlFlow::Continue(()))
         })?;
         if plan.flush && session.flush()?.is_some() {
-            after.push((inputs.tokens(), 0, true));
+            after.push((inputs.tokens(), true));
         }
         let trace = session.trace().cloned().unwrap_or_default();
         let readings = trace.readings.into_iter().zip(fed);
@@ -121,14 +121,16 @@ impl Record {
             readings.map(|((_, reading), (tokens, tables))| Slice { tokens, tables, reading }).collect::<Vec<_>>();
         let (mut steps, mut tables) = (Vec::new(), vec![inputs.tables::<f64>()?]);
         let mut from = 0;
-        for ((chunk, reading, step), (after, slice, by_flush)) in trace.steps.into_iter().zip(after) {
+        for (TracedStep { counted_tokens, chunk, reading, step, .. }, (after, by_flush)) in
+            trace.steps.into_iter().zip(after)
+        {
             let to = from + chunk.queries.dim().0;
-            let samples = if by_call(&plan.settings, &plan.rules) { slice } else { to - from } * chunk.sequences();
+            let samples = counted_tokens * chunk.sequences();
             let counted = Counted { slots: reading.selected.slots.view(), samples };
             let factor = step_factor(&plan.settings, &plan.rules, &chunk, &counted);
             let (pairs, pair_weights) = (chunk.pairs(), pair_weights(&chunk));
             tables.extend(tables.last().cloned().map(|mut tables| {
-                apply(&plan.settings, &mut tables, &step);
+                apply(&Stages::specification(), &plan.settings, &mut tables, &step);
                 tables
             }));
             steps.push(Taken { tokens: from..to, after, by_flush, pairs, pair_weights, factor, reading, step });

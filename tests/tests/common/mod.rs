@@ -1,14 +1,15 @@
-//! What the clause tests share: small settings, random tables and texts from given seeds, cuts of a stream, bits.
+//! What the clause tests share: small settings, random tables and texts from given seeds, bits.
 #![allow(dead_code, reason = "every test file compiles this module and uses a part of it")]
 
 pub(crate) mod cases;
 pub(crate) mod objectives;
+pub(crate) mod outcome;
 
 use fwpkm_reference::chunk::{Chunk, Reading, Step};
 use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::settings::Activation;
-use fwpkm_reference::{Error, Memory, Result, Rules, Scalar, Settings, Stages, StepReport, Tables, Tokens, Trace};
-use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayBase, ArrayRef, Axis, Data, Dimension, concatenate, s};
+use fwpkm_reference::{Error, Memory, Rules, Scalar, Settings, Stages, StepReport, Tables, Tokens, Trace, TracedStep};
+use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayBase, ArrayRef, Axis, Data, Dimension, s};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand::{SeedableRng, rngs::StdRng};
 use ndarray_rand::rand_distr::{Bernoulli, StandardNormal, Uniform};
@@ -199,58 +200,6 @@ impl Text<f64> {
     }
 }
 
-/// Everything a run gives, as bits, so that two runs can be compared exactly.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Outcome {
-    pub(crate) reads: Array3<u64>,
-    pub(crate) slots: Array4<usize>,
-    pub(crate) weights: Array4<u64>,
-    /// Of each step: pair losses, addressing loss, entropies, slots touched.
-    pub(crate) steps: Vec<Vec<u64>>,
-    pub(crate) tables: [Vec<u64>; 2],
-    pub(crate) queued: usize,
-}
-
-/// Feeds a text cut before each of `cuts` and flushes before each of `flushes` (positions up to T; both may repeat).
-pub(crate) fn run<S: Scalar>(
-    memory: &mut Memory<S>,
-    text: &Text<S>,
-    cuts: &[usize],
-    flushes: &[usize],
-) -> Result<Outcome> {
-    let end = text.shape().1;
-    let mut places: Vec<usize> = cuts.iter().chain(flushes).copied().chain([end]).collect();
-    places.sort_unstable();
-    let (mut from, mut calls, mut steps, mut flushed) = (0, vec![memory.feed(&text.part(0, 0).tokens())?], vec![], 0);
-    for place in places {
-        let fed = memory.feed(&text.part(from, place).tokens())?;
-        steps.extend(fed.steps.clone());
-        calls.push(fed);
-        while flushed < flushes.iter().filter(|&&flush| flush <= place).count() {
-            steps.extend(memory.flush()?);
-            flushed += 1;
-        }
-        from = place;
-    }
-    let reads: Vec<_> = calls.iter().map(|fed| fed.reads.view()).collect();
-    let slots: Vec<_> = calls.iter().map(|fed| fed.slots.view()).collect();
-    let weights: Vec<_> = calls.iter().map(|fed| fed.weights.view()).collect();
-    let number_bits = |x: &S| x.to_f64().to_bits();
-    Ok(Outcome {
-        reads: concatenate(Axis(1), &reads).unwrap().map(number_bits),
-        slots: concatenate(Axis(1), &slots).unwrap(),
-        weights: concatenate(Axis(1), &weights).unwrap().map(number_bits),
-        steps: steps.iter().map(step_bits).collect(),
-        tables: table_bits(memory.tables()),
-        queued: memory.queued(),
-    })
-}
-
-fn step_bits<S: Scalar>(step: &StepReport<S>) -> Vec<u64> {
-    let numbers = step.pair_losses.iter().chain([&step.addressing_loss]).chain(&step.entropy);
-    numbers.map(|x| x.to_f64().to_bits()).chain([step.slots_touched as u64]).collect()
-}
-
 /// The reading of a text with these tables, rows by (token, sequence).
 pub(crate) fn reading<S: Scalar>(settings: &Settings, tables: &Tables<S>, text: &Text<S>) -> Reading<S> {
     let queries = text.queries.view().permuted_axes([1, 0, 2]).to_owned();
@@ -274,7 +223,7 @@ pub(crate) fn stepped(settings: &Settings, rules: &Rules, tables: &Tables<f64>, 
     let mut trace = Trace::default();
     assert!(memory.feed(&text.tokens()).unwrap().steps.is_empty());
     let report = memory.flush_traced(&mut trace).unwrap().unwrap();
-    let (chunk, reading, step) = trace.steps.pop().unwrap();
+    let TracedStep { chunk, reading, step, .. } = trace.steps.pop().unwrap();
     Stepped { chunk, reading, step, report, tables: memory.tables().clone() }
 }
 

@@ -157,7 +157,8 @@ impl Stage {
         let found = &computed.sub_key_gradient;
         gradient.check(&mut self.gradient, found, &given, &own_marginal, &no_error);
 
-        for ((at, &k), &after) in tables.sub_keys.indexed_iter().zip(&computed.sub_keys) {
+        for (at, &k) in tables.sub_keys.indexed_iter() {
+            let after = descend(settings, scene.tables.sub_keys[at], computed.sub_key_gradient[at]);
             let own = f64::from(computed.sub_key_gradient[at]);
             let bound = descend_bound(Precision::F32, settings, k, own);
             self.step.within(f64::from(after), descend(settings, k, own), bound);

@@ -1,6 +1,6 @@
 //! NUM-2: half scores.
 
-use fwpkm_reference::numerics::{Precision, dot_product_bound, inverse_distance_bound};
+use fwpkm_reference::numerics::{Precision, dot_product_bound, expanded_distance_bound, inverse_distance_bound};
 use fwpkm_reference::score::{dot_product, half_scores, inverse_distance};
 use fwpkm_reference::settings::{Score, Settings};
 use ndarray::{Array1, Array2, Array4, ArrayView1, s};
@@ -147,14 +147,59 @@ fn num_2_no_bound_beyond_its_constraint() {
     assert!(inverse_distance_bound(Precision::F64, 2889, 1.0).is_finite());
 }
 
-/// |q|² + |K|² - 2·q·K, the form that NUM-2 gives no bound for
+/// |q|² + |K|² - 2·q·K in f32: as three sums; as one running sum; and with |q|² and |K|² as two more features, as torch.cdist
+fn expanded(query: &ArrayView1<f32>, sub_key: &ArrayView1<f32>, epsilon: f32) -> [f32; 3] {
+    let square = |x: &ArrayView1<f32>| x.iter().fold(0.0f32, |sum, x| sum + x * x);
+    let (q2, k2) = (square(query), square(sub_key));
+    let products = query.iter().zip(sub_key).map(|(q, k)| -2.0 * q * k);
+    let three = q2 + k2 + products.clone().fold(0.0, |sum, x| sum + x);
+    let squares = query.iter().chain(sub_key).map(|x| x * x);
+    let one = products.clone().chain(squares).fold(0.0, |sum, x| sum + x);
+    let features = [q2, k2].into_iter().chain(products).fold(0.0, |sum, x| sum + x);
+    [three, one, features].map(|distance| -(epsilon + distance.max(0.0)).ln())
+}
+
 #[test]
-fn num_2_the_expanded_square_is_not_within_the_bound() {
-    let (q, k) = (ndarray::arr1(&[1000.0f32; 8]), ndarray::arr1(&[1000.03f32; 8]));
-    let expanded = q.dot(&q) + k.dot(&k) - 2.0 * q.dot(&k);
-    let computed = f64::from(-(1e-3 + expanded).ln());
-    let s = inverse_distance(exact(&q).view(), exact(&k).view(), 1e-3);
-    assert!((computed - s).abs() > 1e3 * inverse_distance_bound(Precision::F32, 8, s), "{computed} {s}");
+fn num_2_expanded_distance() {
+    for m in HALF_DIMS {
+        let mut observed = Observed::new(format!("expanded distance, m = {m}"));
+        let mut unbounded = 0;
+        for epsilon in [1e-3, 0.1, 1.0] {
+            for (queries, sub_keys) in hard_halves(m, 6) {
+                for (query, sub_key) in queries.rows().into_iter().zip(sub_keys.rows()) {
+                    let (q, k) = (query.mapv(f64::from), sub_key.mapv(f64::from));
+                    let s = inverse_distance(q.view(), k.view(), epsilon);
+                    let bound = expanded_distance_bound(Precision::F32, &q.to_vec(), &k.to_vec(), epsilon);
+                    if bound.is_nan() {
+                        unbounded += 1;
+                        continue;
+                    }
+                    for computed in expanded(&query, &sub_key, epsilon as f32) {
+                        observed.within(f64::from(computed), s, bound);
+                    }
+                }
+            }
+        }
+        // Only the queries and sub-keys around 1000 have none.
+        assert!(unbounded <= 3 * 24, "{unbounded}");
+        observed.comes_close(1.0 / 300.0);
+    }
+}
+
+/// The expanded form is not within the bound of the direct one, and far from zero within none.
+#[test]
+fn num_2_the_expanded_square_is_not_within_the_direct_bound() {
+    let (q, k) = (ndarray::arr1(&[3.0f32; 8]), ndarray::arr1(&[3.003f32; 8]));
+    let computed = f64::from(expanded(&q.view(), &k.view(), 1e-3)[0]);
+    let (q, k) = (exact(&q), exact(&k));
+    let s = inverse_distance(q.view(), k.view(), 1e-3);
+    assert!((computed - s).abs() > 100.0 * inverse_distance_bound(Precision::F32, 8, s), "{computed} {s}");
+    let bound = |scale: f64| {
+        let (q, k) = (q.mapv(|x| scale * x).to_vec(), k.mapv(|x| scale * x).to_vec());
+        expanded_distance_bound(Precision::F32, &q, &k, 1e-3)
+    };
+    assert!((computed - s).abs() <= bound(1.0) && bound(1.0) < 1.0, "{}", bound(1.0));
+    assert!(bound(1000.0).is_nan());
 }
 
 proptest! {

@@ -69,7 +69,8 @@ impl Stage {
 
                 let value = tables.slot_values[[slot, d]];
                 let bound = descend_bound(Precision::F32, settings, value, gradient);
-                self.step.within(f64::from(computed.value_rows[[place, d]]), descend(settings, value, gradient), bound);
+                let after = descend(settings, scene.tables.slot_values[[slot, d]], computed.value_gradient[[place, d]]);
+                self.step.within(f64::from(after), descend(settings, value, gradient), bound);
             }
         }
     }

@@ -29,6 +29,11 @@ impl Observed {
         }
     }
 
+    /// Whether nothing was checked
+    pub(crate) fn is_empty(&self) -> bool {
+        self.elements == 0
+    }
+
     /// Requires that the worst element came at least this close to its bound
     pub(crate) fn comes_close(&self, factor: f64) {
         let Self { what, elements, largest } = self;

@@ -4,7 +4,7 @@ use fwpkm_reference::chunk::{Chunk, Reading, read};
 use fwpkm_reference::select::Selected;
 use fwpkm_reference::settings::{Score, Settings};
 use fwpkm_reference::{Rules, Stages, Tables};
-use ndarray::{Array, Array2, Array3, Dimension};
+use ndarray::{Array, Array2, Array3, Axis, Dimension, s};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand::SeedableRng;
 use ndarray_rand::rand::rngs::StdRng;
@@ -112,6 +112,60 @@ impl Scene {
             query.assign(&first);
         }
         self
+    }
+
+    /// Every query is a sub-key of each half, but for normal numbers of that size
+    pub(crate) fn hits(mut self, scale: f32, seed: u64) -> Self {
+        let Settings { heads, sub_keys, .. } = self.settings;
+        let m = self.settings.half_dim();
+        let mut rng = rng(seed);
+        for (row, mut query) in self.chunk.queries.rows_mut().into_iter().enumerate() {
+            for (half, mut half_of_query) in query.exact_chunks_mut(m).into_iter().enumerate() {
+                let key = self.tables.sub_keys.slice(s![half / 2 % heads, half % 2, (row + half) % sub_keys, ..]);
+                half_of_query.assign(&(&key + &(normal(m, &mut rng) * scale)));
+            }
+        }
+        self
+    }
+
+    /// The same numbers with the features of every vector reversed
+    pub(crate) fn reversed_features(&self, reading: &Reading<f32>) -> (Self, Reading<f32>) {
+        let mut turned = self.clone();
+        turned.tables.sub_keys.invert_axis(Axis(3));
+        turned.tables.slot_values.invert_axis(Axis(1));
+        turned.chunk.values.invert_axis(Axis(2));
+        let m = self.settings.half_dim();
+        for mut query in turned.chunk.queries.rows_mut() {
+            for mut half in query.exact_chunks_mut(m) {
+                let reversed = half.slice(s![..;-1]).to_owned();
+                half.assign(&reversed);
+            }
+        }
+        let mut reading = reading.clone();
+        reading.reads.invert_axis(Axis(1));
+        (turned, reading)
+    }
+
+    /// The same rows in reversed order; pairs stay what they are where L = 0
+    pub(crate) fn reversed_tokens(&self, reading: &Reading<f32>) -> (Self, Reading<f32>) {
+        let mut turned = self.clone();
+        for axis in [Axis(0), Axis(1)] {
+            turned.chunk.queries.invert_axis(axis);
+            turned.chunk.values.invert_axis(axis);
+            turned.chunk.gates.iter_mut().for_each(|gates| gates.invert_axis(axis));
+            turned.chunk.mask.iter_mut().for_each(|mask| mask.invert_axis(axis));
+        }
+        let mut reading = reading.clone();
+        let rows = Axis(0);
+        reading.scores.invert_axis(rows);
+        reading.selected.half_indices.invert_axis(rows);
+        reading.selected.half_scores.invert_axis(rows);
+        reading.selected.ranks.invert_axis(rows);
+        reading.selected.pair_scores.invert_axis(rows);
+        reading.selected.slots.invert_axis(rows);
+        reading.weights.invert_axis(rows);
+        reading.reads.invert_axis(rows);
+        (turned, reading)
     }
 
     pub(crate) fn reading(&self) -> Reading<f32> {

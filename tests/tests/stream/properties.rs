@@ -6,7 +6,8 @@ use fwpkm_reference::{Memory, Rules, Settings};
 use proptest::prelude::*;
 
 use crate::common::cases::{Case, cases, stream_case};
-use crate::common::{Outcome, bits, narrowed, run, tables};
+use crate::common::outcome::{Outcome, run};
+use crate::common::{bits, narrowed, tables};
 
 /// Positions to cut at and positions to flush at, up to the text's length.
 fn cuts() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {

@@ -1,0 +1,116 @@
+//! `fwpkm check`: the built-in implementations on every certified vector.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::judging::{Chosen, RulesName, progress, stop_flag};
+use super::{Outcome, print, print_json, report_text};
+use crate::deviation;
+use crate::error::{Error, Result};
+use crate::implementation::Implementation;
+use crate::judge::{Declaration, Distance, Verdict};
+use crate::judging::{built_in, report};
+use crate::numbers::Numbers;
+use crate::report::Report;
+
+/// Judge the built-in interpreter on every certified vector, clause by clause
+///
+/// In f64, f32, and f32 with results kept in bf16 and f16; distances taken directly and, in f32, expanded. With --deviation
+/// a wrong implementation takes the interpreter's place, to see what a failure looks like. Exit status: 0 all conform, 1 some
+/// differ.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Arguments {
+    /// Only vectors whose outputs follow these rules; default: all
+    #[arg(long, value_name = "RULES")]
+    rules: Option<RulesName>,
+    /// Only this vector
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// Judge this named deviation instead, in f32; "list" lists all
+    #[arg(long, value_name = "NAME")]
+    deviation: Option<String>,
+    /// Folder of the vectors; default: those that came with the source
+    #[arg(long, value_name = "FOLDER")]
+    vectors: Option<PathBuf>,
+    /// One JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
+    pub(super) spec: &'a str,
+    pub(super) reports: &'a [Report],
+}
+
+pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
+    let started = Instant::now();
+    if arguments.deviation.as_deref() == Some("list") {
+        return Ok(list());
+    }
+    let chosen = Chosen::new(arguments.vectors.as_deref(), arguments.rules, arguments.case.as_deref())?;
+    let (implementation, declared) = match &arguments.deviation {
+        None => (Implementation::specification(), KINDS.to_vec()),
+        Some(name) => (deviating(name)?, vec![Declaration { numbers: Numbers::F32, distance: Distance::Direct }]),
+    };
+    let (stop, bar) = (stop_flag(), progress(chosen.vectors.len() * declared.len()));
+    let subject = arguments.deviation.as_deref().unwrap_or("the interpreter");
+    let reports: Vec<Report> = declared
+        .iter()
+        .map(|&declared| {
+            let implementation = Implementation { distance: declared.distance, ..implementation.clone() };
+            let source = built_in(&implementation, declared);
+            report(subject, declared, &chosen.vectors, &source, true, &stop, &|| bar.inc(1))
+        })
+        .collect();
+    bar.finish_and_clear();
+    if arguments.json {
+        print_json(&Document { spec: fwpkm_spec::version(), reports: &reports })?;
+    } else {
+        let spec = fwpkm_spec::version();
+        let heading = format!("{subject} on {} certified vectors, specification {spec}", chosen.vectors.len());
+        let rerun = |_: &Report, case: &str| match &arguments.deviation {
+            Some(name) => format!("fwpkm check --deviation {name} --case {case}"),
+            None => format!("fwpkm check --case {case}"),
+        };
+        print(&report_text::text(&heading, &reports, &rerun, started.elapsed().as_secs_f64()));
+    }
+    Ok(outcome(&reports))
+}
+
+/// The kinds of numbers and distances that the interpreter is judged in.
+const KINDS: [Declaration; 5] = [
+    Declaration { numbers: Numbers::F64, distance: Distance::Direct },
+    Declaration { numbers: Numbers::F32, distance: Distance::Direct },
+    Declaration { numbers: Numbers::Bf16, distance: Distance::Direct },
+    Declaration { numbers: Numbers::F16, distance: Distance::Direct },
+    Declaration { numbers: Numbers::F32, distance: Distance::Expanded },
+];
+
+fn deviating(name: &str) -> Result<Implementation> {
+    let found = deviation::all().iter().find(|deviation| deviation.name == name);
+    let reason = || format!("no deviation {name}; `fwpkm check --deviation list` lists them");
+    found.map(Implementation::deviating).ok_or_else(|| Error::Usage { reason: reason() })
+}
+
+fn list() -> Outcome {
+    for deviation in deviation::all() {
+        print(&format!("{:44} {:6} {}\n", deviation.name, deviation.clause, deviation.instead));
+    }
+    Outcome::Done
+}
+
+pub(super) fn outcome(reports: &[Report]) -> Outcome {
+    let any = |is: fn(&Report) -> bool| reports.iter().any(is);
+    if any(|report| report.stopped) {
+        Outcome::Stopped
+    } else if any(|report| !report.errors.is_empty()) {
+        Outcome::BadFile
+    } else if any(|report| report.verdict() == Verdict::Differs) {
+        Outcome::Differs
+    } else {
+        Outcome::Done
+    }
+}

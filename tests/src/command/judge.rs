@@ -1,0 +1,127 @@
+//! `fwpkm judge` and `fwpkm identify`: the recorded outputs of anyone's implementation.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::check::{Document, outcome};
+use super::judging::{Chosen, RulesName, progress, stop_flag};
+use super::{Outcome, print, print_json, report_text};
+use crate::error::{Error, Result};
+use crate::judge::Distance;
+use crate::judging::{recorded, report};
+use crate::numbers::Numbers;
+use crate::recording::Recording;
+use crate::report::{ClauseLine, Report};
+
+/// Judge recorded outputs, clause by clause
+///
+/// FOLDER holds one safetensors file per vector, named as `fwpkm vectors export` names its inputs, with the tensors out.* and,
+/// where the implementation has them, trace.*; what is not there is not judged. declaration.json beside them may say what
+/// the implementation computes in: {"numbers": "f32", "distance": "expanded"}. Exit status: 0 all conform, 1 some differ, 2
+/// some could not be judged.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Folder of recorded outputs
+    folder: PathBuf,
+    /// Only vectors whose outputs follow these rules; default: all
+    #[arg(long, value_name = "RULES")]
+    rules: Option<RulesName>,
+    /// Only this vector
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// What the implementation computes in: f64, f32, or f32 with results kept in bf16 or f16
+    #[arg(long, value_name = "TYPE", value_parser = numbers)]
+    numbers: Option<Numbers>,
+    /// How it takes distances: direct, or expanded as torch.cdist does
+    #[arg(long, value_name = "FORM", value_parser = distance)]
+    distance: Option<Distance>,
+    /// Folder of the vectors; default: those that came with the source
+    #[arg(long, value_name = "FOLDER")]
+    vectors: Option<PathBuf>,
+    /// One JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+fn numbers(text: &str) -> std::result::Result<Numbers, String> {
+    let found = Numbers::ALL.into_iter().find(|numbers| numbers.name() == text);
+    found.ok_or_else(|| "allowed: f64, f32, bf16, f16".into())
+}
+
+fn distance(text: &str) -> std::result::Result<Distance, String> {
+    match text {
+        "direct" => Ok(Distance::Direct),
+        "expanded" => Ok(Distance::Expanded),
+        _ => Err("allowed: direct, expanded".into()),
+    }
+}
+
+pub(super) fn judge(arguments: &Arguments) -> Result<Outcome> {
+    let (report, seconds) = judged(arguments)?;
+    let reports = [report];
+    if arguments.json {
+        print_json(&Document { spec: fwpkm_spec::version(), reports: &reports })?;
+    } else {
+        let [report] = &reports;
+        let heading = format!(
+            "{} on {} certified vectors, specification {}",
+            report.subject,
+            report.cases.len(),
+            fwpkm_spec::version()
+        );
+        let rerun = |_: &Report, case: &str| format!("fwpkm judge {} --case {case}", arguments.folder.display());
+        print(&report_text::text(&heading, &reports, &rerun, seconds));
+    }
+    Ok(outcome(&reports))
+}
+
+/// Say what recorded outputs are consistent with: the nearest known implementation
+///
+/// As judge, but only the answer: the specification, a named deviation, several that the vectors cannot tell apart, a pair of
+/// two, or nothing known; with the clauses that differ.
+pub(super) fn identify(arguments: &Arguments) -> Result<Outcome> {
+    let (report, _) = judged(arguments)?;
+    let reports = [report];
+    if arguments.json {
+        print_json(&Document { spec: fwpkm_spec::version(), reports: &reports })?;
+        return Ok(outcome(&reports));
+    }
+    let [report] = &reports;
+    let mut text = format!("{}, {} vectors\n", report.subject, report.cases.len());
+    for line in report.clauses.iter().filter(|line| line.differing > 0) {
+        let ClauseLine { clause, title, differing, cases, .. } = line;
+        let _ = writeln!(text, "  {clause:7}{title:36} differs in {differing} of {cases} cases");
+    }
+    if report.differing().next().is_none() {
+        text += "consistent with the specification\n";
+    }
+    report_text::identification(&mut text, report);
+    print(&text);
+    Ok(outcome(&reports))
+}
+
+fn judged(arguments: &Arguments) -> Result<(Report, f64)> {
+    let started = Instant::now();
+    let recording = Recording::open(&arguments.folder)?;
+    let chosen = Chosen::new(arguments.vectors.as_deref(), arguments.rules, arguments.case.as_deref())?;
+    let names: Vec<&str> = chosen.vectors.iter().map(|vector| vector.name.as_str()).collect();
+    let mut declared = recording.declared(&names);
+    declared.numbers = arguments.numbers.unwrap_or(declared.numbers);
+    declared.distance = arguments.distance.unwrap_or(declared.distance);
+    let subject = recording.stated.name.clone().unwrap_or_else(|| arguments.folder.display().to_string());
+    let (stop, bar) = (stop_flag(), progress(chosen.vectors.len()));
+    let source = recorded(&recording);
+    let report = report(&subject, declared, &chosen.vectors, &source, true, &stop, &|| bar.inc(1));
+    bar.finish_and_clear();
+    if report.cases.is_empty() && report.errors.is_empty() && !report.stopped {
+        let reason = format!(
+            "{} has no file for any of {} vectors; the first is expected at {}",
+            arguments.folder.display(),
+            chosen.vectors.len(),
+            recording.path(names[0]).display()
+        );
+        return Err(Error::Usage { reason });
+    }
+    Ok((report, started.elapsed().as_secs_f64()))
+}

@@ -1,0 +1,235 @@
+//! An implementation's recorded outputs against the specification, or against any other implementation.   NUM-6 … NUM-11
+//!
+//! ```text
+//! stages   the tokens read with the initial tables, and the first step: each stage is given the implementation's own results
+//!          of the stages before it where they were recorded, and bounds its result as it computes (NUM-10)
+//! replay   everything after the first step: the oracle runs the whole case with the implementation's choices of slots; what
+//!          rounding makes of it is seen in runs with rounding injected (NUM-11)
+//! ```
+
+mod check;
+mod choices;
+mod clauses;
+mod distance;
+mod recorded;
+mod replay;
+mod stages;
+
+use fwpkm_reference::chunk::Stages;
+use fwpkm_reference::select::Selected;
+use serde::Serialize;
+
+pub use check::{Check, Verdict};
+pub use clauses::clause_of;
+pub use distance::Distance;
+
+use crate::error::{Error, Result};
+use crate::implementation::Implementation;
+use crate::numbers::Numbers;
+use crate::outputs::of_walk;
+use crate::problem::{Problem, swapped};
+use crate::run::{Outputs, Plan};
+use crate::selection::Choices;
+use crate::walk::{Event, Order, Walk, Walked, events};
+use recorded::Recorded;
+
+/// What an implementation says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declaration {
+    /// What it computes in and keeps its results in.
+    pub numbers: Numbers,
+    /// How it takes distances.
+    #[serde(default)]
+    pub distance: Distance,
+}
+
+/// What became of one case.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judgement {
+    /// The case.
+    pub case: String,
+    /// Clauses the case was made for.
+    pub clauses: Vec<String>,
+    /// Every tensor that was recorded, stages first.
+    pub checks: Vec<Check>,
+    /// Recorded tensors that nothing here knows.
+    pub unknown: Vec<String>,
+    /// Tensors that were not recorded.
+    pub missing: Vec<String>,
+    /// Tokens and steps of the case.
+    pub tokens: usize,
+    /// See `tokens`.
+    pub steps: usize,
+    /// Difference of the reads of each chunk from a free run, over the reads' magnitude; reported, never judged.
+    pub drift: Vec<f64>,
+    /// The first chunk whose reads differ.
+    pub first_diverging_chunk: Option<usize>,
+}
+
+impl Judgement {
+    /// Differs if anything does; conforms if something was judged.
+    pub fn verdict(&self) -> Verdict {
+        let any = |verdict| self.checks.iter().any(|check| check.verdict == verdict);
+        if any(Verdict::Differs) {
+            Verdict::Differs
+        } else if any(Verdict::Conforms) {
+            Verdict::Conforms
+        } else {
+            Verdict::NotJudged
+        }
+    }
+
+    /// The checks that differ, in order of computation.
+    pub fn findings(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.verdict == Verdict::Differs)
+    }
+}
+
+/// Judges recorded outputs of a case as if `oracle` were what they should be.
+///
+/// # Errors   outputs without `out.*`; a case that the oracle itself cannot run
+pub fn judge(
+    problem: &Problem,
+    oracle: &Implementation,
+    declared: Declaration,
+    outputs: &Outputs,
+) -> Result<Judgement> {
+    if !outputs.keys().any(|name| name.starts_with("out.")) {
+        let found = outputs.keys().cloned().collect::<Vec<_>>().join(", ");
+        return Err(Error::Missing { tensor: "out.*".into(), found });
+    }
+    let problem = problem.rounded(declared.numbers);
+    let plan = oracle.plan(&problem.plan);
+    let recorded = Recorded::new(outputs);
+    let choices = choices_of(&problem, oracle, declared.numbers, &recorded);
+    let walk = Walk {
+        choices: choices.as_ref(),
+        as_specified: oracle.selects_as_specified(),
+        ..walk_of(&plan, oracle.stages(Numbers::F64), oracle)
+    };
+    let alone = oracle.runs_sequences_alone();
+    let walked: Option<Walked<f64>> = if alone { None } else { Some(walk.run(&problem)?) };
+    let computed = match &walked {
+        Some(walked) => of_walk(walked, &problem, &plan)?,
+        None => oracle.run(&problem, Numbers::F64)?,
+    };
+    let mut expected = computed.clone();
+    if !alone {
+        oracle.report(&mut expected, &problem, &plan);
+    }
+    let reported: Vec<&String> = expected.keys().filter(|name| expected.get(*name) != computed.get(*name)).collect();
+    let clause = |tensor: &str| clause_of(tensor, &plan.settings).to_string();
+    let mut checks = recorded.faults(&expected, clause);
+    let faulty: Vec<String> = checks.iter().map(|check| check.tensor.clone()).collect();
+    let events = events(&plan, problem.tokens)?;
+    let first = FirstStep::of(&events, problem.tokens);
+    if walk.order == Order::Specification {
+        checks.extend(match declared.numbers {
+            Numbers::F64 => stages::checks::<53>(&problem, oracle, &plan, declared, &recorded, &first)?,
+            _ => stages::checks::<24>(&problem, oracle, &plan, declared, &recorded, &first)?,
+        });
+        checks.retain(|check| !reported.contains(&&check.tensor));
+    }
+    let in_one_step = first.steps <= 1 && first.tokens == problem.tokens && walk.order == Order::Specification;
+    if !in_one_step || !reported.is_empty() {
+        let (walked, expected) = (walked.as_ref(), &expected);
+        let replayed = replay::Replayed { problem: &problem, oracle, plan: &plan, walked, expected, reported };
+        let (more, certain) = replayed.checks(declared, &recorded, &first)?;
+        for fault in
+            checks.iter_mut().take(faulty.len()).filter(|fault| replay::step_of(&fault.tensor) >= Some(certain))
+        {
+            fault.verdict = Verdict::NotJudged;
+            fault.ratio = 0.0;
+        }
+        checks.extend(more);
+    }
+    // A tensor that is wrong as such is reported as that only.
+    let as_such = faulty.len();
+    let mut number = 0;
+    checks.retain(|check| {
+        number += 1;
+        number <= as_such || !faulty.contains(&check.tensor)
+    });
+    let missing = expected.keys().filter(|name| !outputs.contains_key(*name)).cloned().collect();
+    let (drift, first_diverging_chunk) = replay::drift(&problem, oracle, &plan, &recorded, &checks)?;
+    Ok(Judgement {
+        case: problem.name.clone(),
+        clauses: problem.clauses.iter().map(ToString::to_string).collect(),
+        checks,
+        unknown: recorded.unknown(&expected),
+        missing,
+        tokens: problem.tokens,
+        steps: first.steps,
+        drift,
+        first_diverging_chunk,
+    })
+}
+
+/// The tokens that are read before the first step takes effect, and that step.
+#[derive(Clone, Debug)]
+pub(crate) struct FirstStep {
+    /// Tokens read with the initial tables.
+    pub(crate) tokens: usize,
+    /// The first step.
+    pub(crate) due: Option<crate::walk::Due>,
+    /// Steps in all.
+    pub(crate) steps: usize,
+}
+
+impl FirstStep {
+    fn of(events: &[Event], tokens: usize) -> Self {
+        let mut first = Self { tokens, due: None, steps: 0 };
+        let mut read = 0;
+        for event in events {
+            match event {
+                Event::Call => {}
+                Event::Read(range) => read = range.end,
+                Event::Step(due) => {
+                    if first.due.is_none() {
+                        (first.tokens, first.due) = (read, Some(due.clone()));
+                    }
+                    first.steps += 1;
+                }
+            }
+        }
+        first
+    }
+}
+
+/// The slots the implementation chose, to be followed.
+fn choices_of(problem: &Problem, oracle: &Implementation, numbers: Numbers, recorded: &Recorded) -> Option<Choices> {
+    let settings = oracle.plan(&problem.plan).settings;
+    let (b, t, heads, k) = (problem.sequences, problem.tokens, settings.heads, settings.top_k);
+    let slots = recorded.integers("out.indices", &[b, t, heads, k])?.into_dimensionality().ok()?;
+    let half_indices = recorded.integers("trace.select.half_indices", &[b, t, heads, 2, k]);
+    let half_indices = half_indices.and_then(|indices| indices.into_dimensionality().ok());
+    let selected = if oracle.selects_as_specified() {
+        None
+    } else {
+        let half_scores =
+            recorded.real_of("trace.score.half_scores", ndarray::Dim([b, t, heads, 2, settings.sub_keys]))?;
+        let half_scores = swapped(&half_scores).into_shape_with_order((b * t, heads, 2, settings.sub_keys)).ok()?;
+        Some(match numbers {
+            Numbers::F64 => (oracle.stages::<f64>(numbers).select)(&settings, half_scores.view()),
+            // Sums of scores are rounded as the implementation rounds them.
+            _ => widened(&(oracle.stages::<f32>(numbers).select)(&settings, half_scores.mapv(|x| x as f32).view())),
+        })
+    };
+    Some(Choices { slots: swapped(&slots), half_indices: half_indices.as_ref().map(swapped), selected })
+}
+
+fn widened(selected: &Selected<f32>) -> Selected<f64> {
+    Selected {
+        half_indices: selected.half_indices.clone(),
+        half_scores: selected.half_scores.mapv(f64::from),
+        ranks: selected.ranks.clone(),
+        pair_scores: selected.pair_scores.mapv(f64::from),
+        slots: selected.slots.clone(),
+    }
+}
+
+/// A walk with choices of its own.
+pub(crate) fn walk_of<'a, S>(plan: &'a Plan, stages: Stages<S>, oracle: &Implementation) -> Walk<'a, S> {
+    Walk { plan, stages, order: oracle.order(), choices: None, as_specified: true }
+}

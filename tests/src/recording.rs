@@ -1,0 +1,143 @@
+//! A folder of recorded outputs: one file per vector, whatever may be wrong with it.
+
+use std::path::{Path, PathBuf};
+
+use fwpkm_spec::{ElementType, TensorFile};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::judge::{Declaration, Distance};
+use crate::numbers::Numbers;
+use crate::run::Outputs;
+
+/// The file in a folder that says what the implementation computes in.
+pub const DECLARATION: &str = "declaration.json";
+
+/// Elements of a recorded tensor at most; the certified vectors need far fewer.
+const MOST_ELEMENTS: usize = 1 << 24;
+
+/// What a folder says of its implementation, in `declaration.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stated {
+    /// Name of the implementation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The version of the specification its vectors came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<String>,
+    /// What it computes in; where absent, the type of the first recorded `out.reads` or other real tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<Numbers>,
+    /// How it takes distances; where absent, direct.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<Distance>,
+}
+
+/// A folder of recorded outputs.
+#[derive(Debug)]
+pub struct Recording {
+    folder: PathBuf,
+    /// What it says of itself.
+    pub stated: Stated,
+}
+
+impl Recording {
+    /// Opens a folder.
+    ///
+    /// # Errors   no folder; a declaration that cannot be read, or of another version of the specification
+    pub fn open(folder: &Path) -> Result<Self> {
+        let unreadable = |reason: String| Error::File { path: folder.display().to_string(), reason };
+        let root = folder.canonicalize().map_err(|e| unreadable(e.to_string()))?;
+        if !root.is_dir() {
+            return Err(unreadable("not a folder; recorded outputs are one file per vector in a folder".into()));
+        }
+        let path = root.join(DECLARATION);
+        let stated = if path.exists() { declaration(&path, &root)? } else { Stated::default() };
+        if let Some(version) = stated.spec.as_ref().filter(|version| *version != fwpkm_spec::version()) {
+            let reason = format!("made for specification {version}; this is {}", fwpkm_spec::version());
+            return Err(Error::File { path: path.display().to_string(), reason });
+        }
+        Ok(Self { folder: root, stated })
+    }
+
+    /// Where the outputs of a vector are expected.
+    pub fn path(&self, vector: &str) -> PathBuf {
+        self.folder.join(format!("{vector}.safetensors"))
+    }
+
+    /// The outputs of a vector; none where there is no file.
+    ///
+    /// # Errors   a file that is no safetensors file or lies outside the folder, a tensor too large
+    pub fn outputs(&self, vector: &str) -> Result<Option<Outputs>> {
+        let path = self.path(vector);
+        if std::fs::symlink_metadata(&path).is_err() {
+            return Ok(None);
+        }
+        inside(&path, &self.folder)?;
+        let file = TensorFile::open(&path)?;
+        if let Some(version) = file.metadata().get("spec").filter(|version| *version != fwpkm_spec::version()) {
+            let reason = format!("made for specification {version}; this is {}", fwpkm_spec::version());
+            return Err(Error::File { path: path.display().to_string(), reason });
+        }
+        let names: Vec<String> = file
+            .names()
+            .filter(|name| name.starts_with("out.") || name.starts_with("trace."))
+            .map(str::to_string)
+            .collect();
+        let mut outputs = Outputs::new();
+        for name in names {
+            let count = file.shape(&name).map_or(0, |shape| shape.iter().product::<usize>());
+            if count > MOST_ELEMENTS {
+                let expected = format!("at most {MOST_ELEMENTS} elements");
+                let found = file.shape(&name).map(<[usize]>::to_vec).unwrap_or_default();
+                return Err(Error::Shape { tensor: name, expected, found });
+            }
+            outputs.insert(name.clone(), file.tensor(&name)?);
+        }
+        Ok(Some(outputs))
+    }
+
+    /// What the implementation computes in: as stated, else the type its first real outputs have.
+    pub fn declared(&self, vectors: &[&str]) -> Declaration {
+        let distance = self.stated.distance.unwrap_or_default();
+        let recorded = || {
+            vectors.iter().find_map(|vector| {
+                let outputs = self.outputs(vector).ok()??;
+                outputs.values().find_map(|tensor| match tensor.data.element_type() {
+                    ElementType::F64 => Some(Numbers::F64),
+                    ElementType::F32 => Some(Numbers::F32),
+                    ElementType::Bf16 => Some(Numbers::Bf16),
+                    ElementType::F16 => Some(Numbers::F16),
+                    _ => None,
+                })
+            })
+        };
+        let numbers = self.stated.numbers.or_else(recorded).unwrap_or(Numbers::F32);
+        Declaration { numbers, distance }
+    }
+}
+
+fn declaration(path: &Path, folder: &Path) -> Result<Stated> {
+    inside(path, folder)?;
+    let broken = |reason: String| Error::File { path: path.display().to_string(), reason };
+    let size = std::fs::metadata(path).map_err(|e| broken(e.to_string()))?.len();
+    if size > 1 << 16 {
+        return Err(broken(format!("{size} bytes; a declaration has at most 65536")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| broken(e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| broken(e.to_string()))
+}
+
+/// Refuses what a link leads out of the folder
+fn inside(path: &Path, folder: &Path) -> Result<()> {
+    let broken = |reason: String| Error::File { path: path.display().to_string(), reason };
+    let real = path.canonicalize().map_err(|e| broken(e.to_string()))?;
+    if !real.starts_with(folder) {
+        return Err(broken("a link that leads out of the folder".into()));
+    }
+    if !real.is_file() {
+        return Err(broken("not a file".into()));
+    }
+    Ok(())
+}

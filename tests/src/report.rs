@@ -1,0 +1,121 @@
+//! What was judged, clause by clause.
+
+use std::collections::BTreeMap;
+
+use fwpkm_spec::{Clause, Label};
+use serde::Serialize;
+
+use crate::identify::Identification;
+use crate::judge::{Check, Declaration, Judgement, Verdict};
+
+/// A subject's judgements over all vectors.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// What was judged.
+    pub subject: String,
+    /// What it computes in, and how.
+    pub declared: Declaration,
+    /// Every vector that was judged.
+    pub cases: Vec<Judgement>,
+    /// Vectors that could not be judged, and why.
+    pub errors: BTreeMap<String, String>,
+    /// Vectors without recorded outputs.
+    pub not_recorded: Vec<String>,
+    /// Every clause of the specification.
+    pub clauses: Vec<ClauseLine>,
+    /// What it computes instead, where it differs.
+    pub identification: Option<Identification>,
+    /// Whether the run was stopped before the last vector.
+    pub stopped: bool,
+}
+
+/// One clause over all vectors.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClauseLine {
+    /// Its label.
+    pub clause: String,
+    /// Its title.
+    pub title: String,
+    /// Vectors made for it that were judged.
+    pub cases: usize,
+    /// Those of them that differ in a tensor of this clause, or in any where no tensor is this clause's own.
+    pub differing: usize,
+    /// Largest error over its bound.
+    pub ratio: f64,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The worst finding: vector and check.
+    pub worst: Option<(String, Check)>,
+}
+
+impl Report {
+    /// Gathers judgements.
+    pub fn new(
+        subject: &str,
+        declared: Declaration,
+        cases: Vec<Judgement>,
+        errors: BTreeMap<String, String>,
+        not_recorded: Vec<String>,
+    ) -> Self {
+        let clauses = fwpkm_spec::clauses().iter().map(|clause| line(clause, &cases)).collect();
+        let subject = subject.into();
+        Self { subject, declared, cases, errors, not_recorded, clauses, identification: None, stopped: false }
+    }
+
+    /// Differs if any vector does.
+    pub fn verdict(&self) -> Verdict {
+        let any = |verdict| self.cases.iter().any(|case| case.verdict() == verdict);
+        match () {
+            () if any(Verdict::Differs) => Verdict::Differs,
+            () if any(Verdict::Conforms) => Verdict::Conforms,
+            () => Verdict::NotJudged,
+        }
+    }
+
+    /// Vectors that differ.
+    pub fn differing(&self) -> impl Iterator<Item = &Judgement> {
+        self.cases.iter().filter(|case| case.verdict() == Verdict::Differs)
+    }
+}
+
+fn line(clause: &Clause, cases: &[Judgement]) -> ClauseLine {
+    let label: Label = clause.label;
+    let name = label.to_string();
+    let labelled: Vec<&Judgement> = cases.iter().filter(|case| case.clauses.contains(&name)).collect();
+    let own = |check: &&Check| check.clause == name;
+    let has_own = cases.iter().any(|case| case.checks.iter().any(|check| own(&check)));
+    let mut line = ClauseLine {
+        clause: name.clone(),
+        title: clause.title.clone(),
+        cases: 0,
+        differing: 0,
+        ratio: 0.0,
+        verdict: Verdict::NotJudged,
+        worst: None,
+    };
+    let considered: Vec<&Judgement> = if has_own {
+        cases.iter().filter(|case| case.checks.iter().any(|check| own(&check))).collect()
+    } else {
+        labelled
+    };
+    for case in considered {
+        // What a clause without tensors of its own requires shows in those of its group.
+        let of_group = |check: &&Check| check.clause.parse::<Label>().is_ok_and(|other| other.group() == label.group());
+        let checks = case.checks.iter().filter(|check| if has_own { own(check) } else { of_group(check) });
+        let mut differs = false;
+        for check in checks.filter(|check| check.verdict != Verdict::NotJudged) {
+            line.verdict = if line.verdict == Verdict::Differs { Verdict::Differs } else { check.verdict };
+            let is_worse = check.ratio > line.ratio;
+            line.ratio = line.ratio.max(check.ratio);
+            if check.verdict == Verdict::Differs {
+                differs = true;
+                if is_worse || line.worst.is_none() {
+                    line.worst = Some((case.case.clone(), check.clone()));
+                }
+            }
+        }
+        line.cases += 1;
+        line.differing += usize::from(differs);
+    }
+    line
+}

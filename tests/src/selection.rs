@@ -1,0 +1,142 @@
+//! Choices of slots that a walk follows instead of its own.                                    NUM-6
+
+use std::ops::Range;
+
+use fwpkm_reference::Scalar;
+use fwpkm_reference::select::Selected;
+use ndarray::{Array2, Array4, Array5, s};
+
+/// The slots an implementation chose.
+#[derive(Clone, Debug)]
+pub struct Choices {
+    /// [T, B, H, k]
+    pub slots: Array4<i64>,
+    /// The sub-keys of each half, where they are known: [T, B, H, 2, k].
+    pub half_indices: Option<Array5<i64>>,
+    /// The whole choice of each row (token, sequence), where it was made by another rule than the specification's.
+    pub selected: Option<Selected<f64>>,
+}
+
+impl Choices {
+    /// Puts these choices in the place of a reading's own where another rule made them.
+    ///
+    /// # Shapes   as [`Choices::adopt`]
+    pub fn adopt_whole<S: Scalar>(&self, range: Range<usize>, selected: &mut Selected<S>) {
+        let Some(whole) = &self.selected else { return };
+        let sequences = self.slots.dim().1;
+        for row in 0..selected.slots.dim().0 {
+            let (token, sequence) = (range.start + row / sequences, row % sequences);
+            let from = token * sequences + sequence;
+            let theirs = self.slots.slice(s![token, sequence, .., ..]);
+            let same = whole.slots.slice(s![from, .., ..]).iter().zip(theirs).all(|(a, b)| *a as i64 == *b);
+            if !same || selected.slots.slice(s![row, .., ..]) == whole.slots.slice(s![from, .., ..]) {
+                continue;
+            }
+            selected.half_indices.slice_mut(s![row, .., .., ..]).assign(&whole.half_indices.slice(s![
+                from,
+                ..,
+                ..,
+                ..
+            ]));
+            selected.ranks.slice_mut(s![row, .., .., ..]).assign(&whole.ranks.slice(s![from, .., .., ..]));
+            selected.slots.slice_mut(s![row, .., ..]).assign(&whole.slots.slice(s![from, .., ..]));
+            let half_scores = whole.half_scores.slice(s![from, .., .., ..]).mapv(S::from_f64);
+            selected.half_scores.slice_mut(s![row, .., .., ..]).assign(&half_scores);
+            let pair_scores = whole.pair_scores.slice(s![from, .., ..]).mapv(S::from_f64);
+            selected.pair_scores.slice_mut(s![row, .., ..]).assign(&pair_scores);
+        }
+    }
+
+    /// Puts these choices in the place of a reading's own, wherever they name k different slots of the table.
+    ///
+    /// Returns for every row and head how much worse its worst adopted pair is than the k-th best; 0 where they agree.
+    ///
+    /// # Shapes   scores: [rows, heads, 2, n]; rows are (token, sequence) of the tokens in `range`; result: [rows, heads]
+    pub fn adopt<S: Scalar>(&self, range: Range<usize>, scores: &Array4<S>, selected: &mut Selected<S>) -> Array2<f64> {
+        let (rows, heads, _, n) = scores.dim();
+        let sequences = self.slots.dim().1;
+        let mut gaps = Array2::zeros((rows, heads));
+        for row in 0..rows {
+            let (token, sequence) = (range.start + row / sequences, row % sequences);
+            for head in 0..heads {
+                if let Some(half_indices) = &self.half_indices {
+                    for half in 0..2 {
+                        let chosen = half_indices.slice(s![token, sequence, head, half, ..]).to_vec();
+                        adopt_half(&chosen, scores, selected, (row, head, half));
+                    }
+                }
+                let chosen = self.slots.slice(s![token, sequence, head, ..]).to_vec();
+                let own: Vec<i64> = selected.slots.slice(s![row, head, ..]).iter().map(|&slot| slot as i64).collect();
+                if chosen != own && names_slots(&chosen, n) {
+                    gaps[[row, head]] = adopt_one(&chosen, scores, selected, (row, head));
+                }
+            }
+        }
+        gaps
+    }
+}
+
+/// Whether these are different slots of an n² table
+fn names_slots(chosen: &[i64], n: usize) -> bool {
+    let different = chosen.iter().enumerate().all(|(place, slot)| !chosen[..place].contains(slot));
+    different && chosen.iter().all(|&slot| usize::try_from(slot).is_ok_and(|slot| slot < n * n))
+}
+
+/// Puts these sub-keys in the place of a half's own, if they are k different ones.
+fn adopt_half<S: Scalar>(
+    chosen: &[i64],
+    scores: &Array4<S>,
+    selected: &mut Selected<S>,
+    (row, head, half): (usize, usize, usize),
+) {
+    let n = scores.dim().3 as i64;
+    let different = chosen.iter().enumerate().all(|(place, i)| !chosen[..place].contains(i));
+    if !different || chosen.iter().any(|i| !(0..n).contains(i)) {
+        return;
+    }
+    let own = selected.half_indices.slice(s![row, head, half, ..]).to_vec();
+    for (rank, &sub_key) in chosen.iter().enumerate() {
+        selected.half_indices[[row, head, half, rank]] = sub_key as usize;
+        selected.half_scores[[row, head, half, rank]] = scores[[row, head, half, sub_key as usize]];
+    }
+    // Pairs are named by rank; a sub-key that is not among these any more is found again with its slot.
+    for place in 0..selected.ranks.dim().2 {
+        let rank = &mut selected.ranks[[row, head, place, half]];
+        *rank = chosen.iter().position(|&i| i == own[*rank] as i64).unwrap_or(*rank);
+    }
+}
+
+fn adopt_one<S: Scalar>(
+    chosen: &[i64],
+    scores: &Array4<S>,
+    selected: &mut Selected<S>,
+    (row, head): (usize, usize),
+) -> f64 {
+    let n = scores.dim().3;
+    let pairs: Vec<[usize; 2]> = chosen.iter().map(|&slot| [slot as usize / n, slot as usize % n]).collect();
+    for half in 0..2 {
+        let wanted: Vec<usize> = pairs.iter().map(|pair| pair[half]).collect();
+        let kept: Vec<usize> = selected.half_indices.slice(s![row, head, half, ..]).to_vec();
+        for &sub_key in wanted.iter().filter(|sub_key| !kept.contains(sub_key)) {
+            let list = selected.half_indices.slice(s![row, head, half, ..]);
+            let Some(place) = list.iter().rposition(|other| !wanted.contains(other)) else { continue };
+            selected.half_indices[[row, head, half, place]] = sub_key;
+            selected.half_scores[[row, head, half, place]] = scores[[row, head, half, sub_key]];
+        }
+    }
+    let last = selected.pair_scores.dim().2 - 1;
+    let kth = selected.pair_scores[[row, head, last]].to_f64();
+    let mut worst = kth;
+    for (place, pair) in pairs.iter().enumerate() {
+        let sum = scores[[row, head, 0, pair[0]]] + scores[[row, head, 1, pair[1]]];
+        worst = worst.min(sum.to_f64());
+        selected.pair_scores[[row, head, place]] = sum;
+        selected.slots[[row, head, place]] = chosen[place] as usize;
+        for (half, wanted) in pair.iter().enumerate() {
+            let list = selected.half_indices.slice(s![row, head, half, ..]);
+            let rank = list.iter().position(|sub_key| sub_key == wanted);
+            selected.ranks[[row, head, place, half]] = rank.unwrap_or(0);
+        }
+    }
+    kth - worst
+}

@@ -1,0 +1,113 @@
+//! `fwpkm run`: its results, its settings, and what it leaves alone when it fails.
+
+use std::collections::BTreeMap;
+
+use fwpkm_spec::{Data, Tensor, TensorFile, tensor_file};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{Edited, fwpkm, release, status, stderr, stdout};
+
+#[test]
+fn run_writes_what_verify_compares() {
+    let folder = TempDir::new().unwrap();
+    for name in ["base", "stream_ragged", "layer_heads2_batch2"] {
+        let case = release().join(format!("{name}.safetensors"));
+        let results = folder.path().join("out.safetensors");
+        let output = fwpkm(&["run".as_ref(), case.as_os_str(), "-o".as_ref(), results.as_os_str(), "--trace".as_ref()]);
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        let (recorded, results) = (TensorFile::open(&case).unwrap(), TensorFile::open(&results).unwrap());
+        assert_eq!(results.metadata()["spec"], fwpkm_spec::version());
+        for name in recorded.names().filter(|name| name.starts_with("out.")) {
+            let (expected, actual) =
+                (recorded.tensor(name).unwrap().data.to_f64(), results.tensor(name).unwrap().data.to_f64());
+            let largest = expected.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+            for (expected, actual) in expected.iter().zip(&actual) {
+                approx::assert_abs_diff_eq!(expected, actual, epsilon = 1e-10 * largest);
+            }
+        }
+        assert!(results.has("trace.score.half_scores") && results.has("trace.memorize.value_gradient.0"));
+    }
+}
+
+#[test]
+fn run_computes_in_the_element_type_of_the_queries() {
+    let folder = TempDir::new().unwrap();
+    let mut edited = Edited::new("base");
+    for tensor in edited.tensors.values_mut() {
+        if let Data::F64(numbers) = &tensor.data {
+            tensor.data = Data::F32(numbers.iter().map(|&x| x as f32).collect());
+        }
+    }
+    let results = folder.path().join("out.safetensors");
+    let case = edited.write(&folder, "single");
+    let output = fwpkm(&["run".as_ref(), case.as_os_str(), "-o".as_ref(), results.as_os_str()]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    assert_eq!(TensorFile::open(&results).unwrap().element_type("out.reads"), Some("F32"));
+}
+
+#[test]
+fn run_takes_settings_from_a_file() {
+    let folder = TempDir::new().unwrap();
+    let settings = folder.path().join("settings.toml");
+    let case = release().join("base.safetensors");
+    let run = |text: &str, rest: &[&str]| {
+        std::fs::write(&settings, text).unwrap();
+        let mut arguments = vec!["run", case.to_str().unwrap(), "--settings", settings.to_str().unwrap()];
+        arguments.extend(rest);
+        fwpkm(&arguments)
+    };
+    let results = folder.path().join("out.safetensors");
+    let output = run("top_k = 3\nchunk = 8", &["--rules", "release", "-o", results.to_str().unwrap()]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let (recorded, actual) = (TensorFile::open(&case).unwrap(), TensorFile::open(&results).unwrap());
+    assert_eq!(recorded.tensor("out.indices").unwrap(), actual.tensor("out.indices").unwrap());
+    for (text, words) in [
+        ("topk = 3", "unknown field `topk`, expected one of `heads`"),
+        ("top_k = 9", "top_k is 9; allowed: 1 to sub_keys = 8"),
+        ("top_k = 3\nvalue_dim = 7", "slot_values has shape [64, 6]"),
+        ("top_k = 3\ntemperature = nan", "temperature is NaN; allowed: a finite number above 0"),
+    ] {
+        let output = run(text, &[]);
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains(words), "{text}: {}", stderr(&output));
+    }
+}
+
+/// Whatever fails, what stood at the output path before still stands there, and nothing is left beside it.
+#[test]
+fn run_leaves_an_existing_output_alone_when_it_fails() {
+    let folder = TempDir::new().unwrap();
+    let results = TempDir::new().unwrap();
+    let output_path = results.path().join("out.safetensors");
+    std::fs::write(&output_path, "kept").unwrap();
+    for (name, case) in [
+        ("nan", Edited::new("base").number("in.values", 0, f64::NAN)),
+        ("overflow", Edited::new("base").number("in.values", 6, 1e200)),
+        ("k", Edited::new("base").with("topk", json!(9))),
+    ] {
+        let case = case.write(&folder, name);
+        let output = fwpkm(&["run".as_ref(), case.as_os_str(), "-o".as_ref(), output_path.as_os_str()]);
+        assert_eq!(status(&output), 2, "{name}: {}", stdout(&output));
+        assert!(!stderr(&output).is_empty());
+        assert_eq!(std::fs::read_to_string(&output_path).unwrap(), "kept");
+        assert_eq!(std::fs::read_dir(results.path()).unwrap().count(), 1);
+    }
+    let case = release().join("base.safetensors");
+    let nowhere = results.path().join("no_such_folder").join("out.safetensors");
+    let output = fwpkm(&["run".as_ref(), case.as_os_str(), "-o".as_ref(), nowhere.as_os_str()]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("no_such_folder"), "{}", stderr(&output));
+}
+
+#[test]
+fn run_without_a_case_or_settings_says_what_is_needed() {
+    let folder = TempDir::new().unwrap();
+    let edited = Edited::new("base");
+    let path = folder.path().join("bare.safetensors");
+    let tensors: Vec<(&String, &Tensor)> = edited.tensors.iter().collect();
+    tensor_file::write(&path, &BTreeMap::new(), &tensors).unwrap();
+    let output = fwpkm(&["run".as_ref(), path.as_os_str()]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("`case`"), "{}", stderr(&output));
+}
