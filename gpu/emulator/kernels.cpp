@@ -25,6 +25,7 @@ REALS(DECLARE)
 #include "../kernels/select.cu"
 #include "../kernels/read.cu"
 #include "../kernels/memorize.cu"
+#include "../kernels/memorize_sub_keys.cu"
 #include "../kernels/address.cu"
 #include "../kernels/simple/score.cu"
 #include "../kernels/simple/select.cu"

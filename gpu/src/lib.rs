@@ -12,11 +12,13 @@ mod driver;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
+mod feed;
 mod memory;
 mod resident;
 mod source;
 mod tokens;
 mod trace;
+mod transfer;
 
 pub use backend::{Argument, Backend, Number, Shape};
 pub use constants::{Constants, MOST_HALF_DIM, MOST_HEADS, MOST_SUB_KEYS, MOST_TOP_K, MOST_VALUE_DIM, Tile};

@@ -3,11 +3,12 @@
 use crate::constants::Constants;
 
 const PRELUDE: &str = include_str!("../kernels/prelude.cuh");
-const FAST: [&str; 5] = [
+const FAST: [&str; 6] = [
     include_str!("../kernels/score.cu"),
     include_str!("../kernels/select.cu"),
     include_str!("../kernels/read.cu"),
     include_str!("../kernels/memorize.cu"),
+    include_str!("../kernels/memorize_sub_keys.cu"),
     include_str!("../kernels/address.cu"),
 ];
 const SIMPLE: [&str; 5] = [

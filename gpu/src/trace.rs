@@ -4,7 +4,8 @@ use ndarray::{Array2, Array3, Array4};
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::memory::{Memory, host, shaped4};
+use crate::memory::Memory;
+use crate::transfer::{host, shaped4};
 
 /// The stage tensors of a reading; rows are (token, sequence).
 ///

@@ -8,7 +8,8 @@ use fwpkm_reference::{Fed, State, StepReport};
 use ndarray::{Array, ArrayView, Axis, Dimension, RemoveAxis, s};
 
 use super::Scene;
-use super::stages::{Shares, StepScene, check_reading, check_reads, check_step};
+use super::stages::{Shares, check_reading, check_reads};
+use super::steps::{StepScene, check_step};
 
 /// Runs a scene in its calls and checks every reading and every step.
 pub(crate) fn check_scene(scene: &Scene, variant: Variant, seed: u64, shares: &mut Shares) {

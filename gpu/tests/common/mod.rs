@@ -1,8 +1,10 @@
 //! Runs to compare: settings, tables, tokens, and the cut of a text into calls.
 #![allow(dead_code, reason = "each test file uses some")]
 
+pub(crate) mod addressing;
 pub(crate) mod lockstep;
 pub(crate) mod stages;
+pub(crate) mod steps;
 
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Backend, Memory, Tile, Variant};
