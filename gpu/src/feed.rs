@@ -9,6 +9,7 @@ use crate::driver::StepPlan;
 use crate::error::Result;
 use crate::memory::Memory;
 use crate::tokens::{check, time_major};
+use crate::trace::Trace;
 use crate::transfer::host;
 
 impl<B: Backend> Memory<B> {
@@ -16,6 +17,15 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   as the interpreter's feed; those of the device
     pub fn feed(&mut self, tokens: &Tokens<f32>) -> Result<Fed<f32>> {
+        self.run(tokens, None)
+    }
+
+    /// The same, and adds what lies between the stages to `trace`.
+    pub fn feed_traced(&mut self, tokens: &Tokens<f32>, trace: &mut Trace) -> Result<Fed<f32>> {
+        self.run(tokens, Some(trace))
+    }
+
+    fn run(&mut self, tokens: &Tokens<f32>, mut trace: Option<&mut Trace>) -> Result<Fed<f32>> {
         check(self.settings(), tokens)?;
         self.accepts(tokens.sequences(), tokens.gates.is_some(), tokens.mask.is_some())?;
         self.make_room(tokens.sequences())?;
@@ -24,7 +34,7 @@ impl<B: Backend> Memory<B> {
         let writes = self.settings().writes;
         if writes && self.until_border() == 0 && !tokens.is_empty() {
             let (due, keep) = self.closing();
-            fed.steps.push(self.step(due, keep, None)?);
+            fed.steps.push(self.step(due, keep, None, trace.as_deref_mut())?);
         }
         let mut from = 0;
         while from < tokens.len() {
@@ -42,13 +52,16 @@ impl<B: Backend> Memory<B> {
             )?;
             self.check_flag()?;
             self.get_reading(&mut fed, from, to)?;
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.readings.push(self.reading(self.rows(self.queued), self.rows(to - from))?);
+            }
             if writes {
                 let slice = (self.queued, to - from);
                 self.queued += to - from;
                 (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
                 if self.is_due() {
                     let (tokens, keep, counted) = self.due(slice);
-                    fed.steps.push(self.step(tokens, keep, counted)?);
+                    fed.steps.push(self.step(tokens, keep, counted, trace.as_deref_mut())?);
                 }
             }
             from = to;
@@ -60,12 +73,21 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   as the interpreter's flush; those of the device
     pub fn flush(&mut self) -> Result<Option<StepReport<f32>>> {
+        self.flush_with(None)
+    }
+
+    /// The same, and adds what lies between the stages to `trace`.
+    pub fn flush_traced(&mut self, trace: &mut Trace) -> Result<Option<StepReport<f32>>> {
+        self.flush_with(Some(trace))
+    }
+
+    fn flush_with(&mut self, trace: Option<&mut Trace>) -> Result<Option<StepReport<f32>>> {
         self.still_running()?;
         let (tokens, keep) = self.closing();
         if tokens == 0 || self.driver.counts_calls() {
             return Ok(None);
         }
-        self.step(tokens, keep, None).map(Some)
+        self.step(tokens, keep, None, trace).map(Some)
     }
 
     /// Tokens until a slice of a call must end; a call of that many is one slice.
@@ -97,10 +119,19 @@ impl<B: Backend> Memory<B> {
     /// A step over the first `tokens` queued queries; the last `keep` tokens stay queued.
     ///
     /// `counted`: the slice whose reads `N_i` and S count, if not the chunk itself.
-    fn step(&mut self, tokens: usize, keep: usize, counted: Option<(usize, usize)>) -> Result<StepReport<f32>> {
+    fn step(
+        &mut self,
+        tokens: usize,
+        keep: usize,
+        counted: Option<(usize, usize)>,
+        trace: Option<&mut Trace>,
+    ) -> Result<StepReport<f32>> {
         let pairs = self.launch_step(tokens, counted)?;
         self.check_flag()?;
         let report = self.report(pairs)?;
+        if let Some(trace) = trace {
+            trace.marginals.push(self.last_marginal()?);
+        }
         self.steps += 1;
         self.keep_last(keep)?;
         Ok(report)

@@ -26,4 +26,4 @@ pub use driver::Variant;
 pub use error::{Error, Result};
 pub use memory::Memory;
 pub use resident::Resident;
-pub use trace::Reading;
+pub use trace::{Reading, Trace};

@@ -29,6 +29,15 @@ pub struct Reading {
     pub reads: Array2<f32>,
 }
 
+/// What lies between the stages of a run, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// The first reading of every token, slice by slice.
+    pub readings: Vec<Reading>,
+    /// p̄ of every step: [2, n].
+    pub marginals: Vec<Array2<f32>>,
+}
+
 fn natural(numbers: Vec<i32>) -> Vec<usize> {
     numbers.into_iter().map(|x| usize::try_from(x).unwrap_or(usize::MAX)).collect()
 }
@@ -38,21 +47,33 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   those of the device; before the first token
     pub fn last_reading(&self, rows: usize) -> Result<Reading> {
+        self.reading(0, rows)
+    }
+
+    /// The last reading of some rows of the queue
+    pub(crate) fn reading(&self, from: usize, rows: usize) -> Result<Reading> {
         let (s, room) = (self.settings(), self.room()?);
         let (h, k) = (s.heads, s.top_k);
-        let pairs: Vec<usize> = natural(self.get(&room.ranks, 0, rows * h * k)?);
+        let pairs: Vec<usize> = natural(self.get(&room.ranks, from * h * k, rows * h * k)?);
         let ranks = pairs.into_iter().flat_map(|pair| [pair / 32, pair % 32]).collect();
         let cube = |numbers| Array3::from_shape_vec((rows, h, k), numbers).map_err(host);
         Ok(Reading {
-            half_indices: shaped4((rows, h, 2, k), natural(self.get(&room.half_indices, 0, rows * h * 2 * k)?))?,
-            half_values: shaped4((rows, h, 2, k), self.get(&room.half_values, 0, rows * h * 2 * k)?)?,
+            half_indices: shaped4(
+                (rows, h, 2, k),
+                natural(self.get(&room.half_indices, from * h * 2 * k, rows * h * 2 * k)?),
+            )?,
+            half_values: shaped4((rows, h, 2, k), self.get(&room.half_values, from * h * 2 * k, rows * h * 2 * k)?)?,
             ranks: shaped4((rows, h, k, 2), ranks)?,
-            merits: Array3::from_shape_vec((rows, h, k), self.get(&room.merits, 0, rows * h * k)?).map_err(host)?,
-            slots: Array3::from_shape_vec((rows, h, k), natural(self.get(&room.slots, 0, rows * h * k)?))
+            merits: Array3::from_shape_vec((rows, h, k), self.get(&room.merits, from * h * k, rows * h * k)?)
                 .map_err(host)?,
-            weights: cube(self.get(&room.weights, 0, rows * h * k)?)?,
-            reads: Array2::from_shape_vec((rows, s.value_dim), self.get(&room.reads, 0, rows * s.value_dim)?)
+            slots: Array3::from_shape_vec((rows, h, k), natural(self.get(&room.slots, from * h * k, rows * h * k)?))
                 .map_err(host)?,
+            weights: cube(self.get(&room.weights, from * h * k, rows * h * k)?)?,
+            reads: Array2::from_shape_vec(
+                (rows, s.value_dim),
+                self.get(&room.reads, from * s.value_dim, rows * s.value_dim)?,
+            )
+            .map_err(host)?,
         })
     }
 

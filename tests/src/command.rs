@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, 130 stopped by Ctrl-C.
 
+mod backend;
 mod bench;
 mod check;
 mod judge;

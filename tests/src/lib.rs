@@ -1,6 +1,7 @@
 //! The verification suite of Fast-weight Product Key Memory: runs of the interpreter on case files, recorded outputs held
 //! against it, the worked examples of the specification, and the command over all of these.
 
+pub mod backend;
 pub mod bench;
 pub mod command;
 pub mod deviation;
