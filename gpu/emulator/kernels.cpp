@@ -21,6 +21,8 @@ REALS(DECLARE)
 #undef DECLARE
 
 #include "../kernels/prelude.cuh"
+#include "../kernels/measure.cu"
+#include "../kernels/input.cu"
 #include "../kernels/score.cu"
 #include "../kernels/select.cu"
 #include "../kernels/read.cu"
@@ -74,7 +76,7 @@ template <class... Parameters> auto sequence_of(void (*)(Parameters...)) {
 template <class... Parameters> size_t count_of(void (*)(Parameters...)) { return sizeof...(Parameters); }
 
 #define KERNELS(X)                                                                                                     \
-    X(score_norms) X(score_rank) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
+    X(input_check) X(measure_fma) X(score_norms) X(score_rank) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
     X(memorize_residual) X(memorize_count) X(memorize_lists) X(memorize_place) X(memorize_sort_hot)                     \
     X(memorize_segments) X(memorize_hot) X(memorize_decay) X(memorize_clear) X(memorize_to_scores)                      \
     X(memorize_residual_each) X(memorize_each) X(address_ties) X(address_usage) X(address_marginal) X(address_entropy)  \

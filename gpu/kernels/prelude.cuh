@@ -34,6 +34,7 @@ typedef long long Index;
 // What was not finite first: 16 chunk + tensor. The smallest wins, as the interpreter checks in this order.       NUM-7
 // Kernels that change the tables read the flag and raise nothing; all others may raise it and do not look at it.
 #define FLAG_NONE 0x7fffffff
+#define FLAG_INPUT 0
 #define FLAG_HALF_SCORES 1
 #define FLAG_PAIR_SCORES 2
 #define FLAG_WEIGHTS 3

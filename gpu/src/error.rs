@@ -7,6 +7,18 @@ pub enum Error {
     /// What the interpreter refuses as well: settings, shapes, numbers that are not finite, divergence.
     #[error(transparent)]
     Memory(#[from] fwpkm_reference::Error),
+    /// A number from a buffer of the device that is not finite.
+    #[error("{tensor} fed from the device for chunk {chunk}, token {token} of it, sequence {sequence}, are not finite")]
+    NotFinite {
+        /// queries, values or gates.
+        tensor: &'static str,
+        /// Number of the step that the token would have been part of; tables are as before it.
+        chunk: usize,
+        /// Token of the queue.
+        token: usize,
+        /// Sequence.
+        sequence: usize,
+    },
     /// Within the specification, beyond what the kernels are built for.
     #[error("{what} is {given}; the kernels take at most {most}")]
     Limit {

@@ -21,8 +21,11 @@ pub struct Memory<B: Backend> {
     /// Whether the readings of the queued tokens are of the tables as they are.
     pub(crate) read: bool,
     pub(crate) steps: usize,
-    halted: Option<MemoryError>,
+    halted: Option<Error>,
 }
+
+/// What is checked of tokens from the device, as in kernels/input.cu; the first has number 1.
+pub(crate) const INPUTS: [&str; 3] = ["queries", "values", "gates"];
 
 /// What is not finite, by the numbers of kernels/prelude.cuh.
 const CHECKED: [(&str, &str); 10] = [
@@ -160,26 +163,39 @@ impl<B: Backend> Memory<B> {
 
     pub(crate) fn clear_flag(&mut self) -> Result<()> {
         self.halted = None;
-        self.driver.backend.write(&self.tables.flag, 0, &[FLAG_NONE])
+        self.driver.backend.write(&self.tables.flag, 0, &[FLAG_NONE; 4])
     }
 
     pub(crate) fn still_running(&self) -> Result<()> {
-        self.halted.clone().map_or(Ok(()), |error| Err(error.into()))
+        self.halted.clone().map_or(Ok(()), Err)
     }
 
     /// Waits for the device; whether every number so far is finite                                        [NUM-7]
     pub(crate) fn check_flag(&mut self) -> Result<()> {
-        let flag: Vec<i32> = self.get(&self.tables.flag, 0, 1)?;
+        let flag: Vec<i32> = self.get(&self.tables.flag, 0, 4)?;
         if flag[0] == FLAG_NONE {
             return Ok(());
         }
-        let tensor = usize::try_from(flag[0] % 16).unwrap_or(0).wrapping_sub(1);
-        let (stage, tensor) = CHECKED.get(tensor).copied().unwrap_or(("numerics", "a number"));
         // The flag holds the number of the step, or its last digits.
         let behind = self.number().saturating_sub(flag[0] / 16);
         let chunk = self.steps.saturating_sub(usize::try_from(behind).unwrap_or(0));
-        let error = MemoryError::Diverged { chunk, stage, tensor };
+        let error = match usize::try_from(flag[0] % 16).unwrap_or(0).checked_sub(1) {
+            None => self.not_finite(&flag[1..], chunk),
+            Some(tensor) => {
+                let (stage, tensor) = CHECKED.get(tensor).copied().unwrap_or(("numerics", "a number"));
+                MemoryError::Diverged { chunk, stage, tensor }.into()
+            }
+        };
         self.halted = Some(error.clone());
-        Err(error.into())
+        Err(error)
+    }
+
+    /// The first of the numbers from the device that was not finite, tensor by tensor
+    fn not_finite(&self, rows: &[i32], chunk: usize) -> Error {
+        let tensors = INPUTS.iter().zip(rows);
+        let first = tensors.filter(|&(_, &row)| row != FLAG_NONE).map(|(&tensor, &row)| (tensor, row)).next();
+        let (tensor, row) = first.map_or(("a number", 0), |(tensor, row)| (tensor, usize::try_from(row).unwrap_or(0)));
+        let sequences = self.rows(1).max(1);
+        Error::NotFinite { tensor, chunk, token: row / sequences, sequence: row % sequences }
     }
 }

@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 
-/// Tokens on the device, tokens first, then sequences; numbers are not checked for being finite.
+/// Tokens on the device, tokens first, then sequences.
 ///
 /// # Shapes   queries: [tokens, sequences, H·`d_k`]; values: [tokens, sequences, `d_v`]; gates, mask (i32, 0 or 1): [tokens,
 ///   sequences]
@@ -29,7 +29,9 @@ pub struct Resident<'a, Buffer> {
 impl<B: Backend> Memory<B> {
     /// As [`Memory::feed`], with the reads, [tokens, sequences, `d_v`], left in a buffer of the device.
     ///
-    /// A number that is not finite is found by [`Memory::settle`]; until then nothing is written to the tables any more.
+    /// Numbers that are not finite, given or computed, are found on the device before the step that they belong to: it and all
+    /// later ones write nothing to the tables. [`Memory::settle`], or the next call that waits for the device, reports them; what
+    /// was read since is not to be used.                                                                [NUM-7]
     ///
     /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones; those of the device
     pub fn feed_resident(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
@@ -66,7 +68,9 @@ impl<B: Backend> Memory<B> {
         copy(&room.queue.values, tokens.values, value)?;
         tokens.gates.map_or(Ok(()), |gates| copy(&room.queue.gates, gates, row))?;
         tokens.mask.map_or(Ok(()), |mask| copy(&room.queue.mask, mask, row))?;
-        self.driver.read(&self.tables, room, self.rows(at), self.rows(to - from), self.number())?;
+        let rows = (self.rows(at), self.rows(to - from));
+        self.driver.check_input(&self.tables, room, rows, tokens.gates.is_some(), self.number())?;
+        self.driver.read(&self.tables, room, rows.0, rows.1, self.number())?;
         backend.copy(reads, from * value, &room.reads, at * value, (to - from) * value)?;
         if !self.settings().writes {
             return Ok(());
@@ -90,10 +94,10 @@ impl<B: Backend> Memory<B> {
 
     /// Waits for the device, and says whether every number since [`Memory::feed_resident`] was finite.
     ///
-    /// # Errors   `Error::Memory(Diverged)`: the tables are those before that step, the queue is empty
+    /// # Errors   `Error::Memory(Diverged)`, `Error::NotFinite`: the tables are those before that step, the queue is empty
     pub fn settle(&mut self) -> Result<()> {
         self.check_flag().inspect_err(|error| {
-            if let Error::Memory(MemoryError::Diverged { chunk, .. }) = error {
+            if let Error::Memory(MemoryError::Diverged { chunk, .. }) | Error::NotFinite { chunk, .. } = error {
                 self.steps = *chunk;
                 self.queued = 0;
             }

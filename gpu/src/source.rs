@@ -3,7 +3,9 @@
 use crate::constants::Constants;
 
 const PRELUDE: &str = include_str!("../kernels/prelude.cuh");
-const FAST: [&str; 6] = [
+const FAST: [&str; 8] = [
+    include_str!("../kernels/measure.cu"),
+    include_str!("../kernels/input.cu"),
     include_str!("../kernels/score.cu"),
     include_str!("../kernels/select.cu"),
     include_str!("../kernels/read.cu"),

@@ -6,8 +6,8 @@ mod common;
 use common::{Scene, TINY, emulate, scene};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Error, MOST_TOP_K, Memory, Variant};
-use fwpkm_reference::settings::{Activation, Score};
-use fwpkm_reference::{Error as MemoryError, Rules, Settings, Tables};
+use fwpkm_reference::settings::{Activation, Border, Score};
+use fwpkm_reference::{Error as MemoryError, Rules, Settings, StepReport, Tables};
 
 const FAST: Variant = Variant::Fast(TINY);
 
@@ -134,6 +134,52 @@ fn bat_2_a_failed_chunk_is_stepped_first_after_reset_tables() {
         let (ours_, theirs_) = (ours.feed(&scene.text.slice(3, 5)), theirs.feed(&scene.text.slice(3, 5)));
         assert_eq!(ours_.unwrap_err(), Error::Memory(theirs_.unwrap_err()));
         assert_eq!(ours.queued(), 3);
+    }
+}
+
+#[test]
+fn bat_2_after_a_divergence_the_queue_and_the_next_steps_are_the_interpreters() {
+    let carry = Settings { border: Border::Carry, lookahead: 2, ..settings() };
+    let cases = [
+        ("drop", settings(), Rules::paper(), vec![2, 2, 4, 3]),
+        ("carry", carry.clone(), Rules::paper(), vec![3, 4, 4, 3]),
+        ("carry, counted by call", carry, Rules::release(), vec![3, 4, 4, 3]),
+    ];
+    for (name, settings, rules, calls) in cases {
+        for variant in [Variant::Simple, FAST] {
+            let sound = scene(4, settings.clone(), rules.clone(), 1, &calls);
+            let mut scene = sound.clone();
+            scene.tables.slot_values *= 1e25;
+            let (mut ours, mut theirs) = memories(&scene, variant);
+            let (mut from, mut failed) = (0, false);
+            for &call in &calls {
+                let tokens = scene.text.slice(from, from + call);
+                let (one, other) = (ours.feed(&tokens), theirs.feed(&tokens));
+                assert_eq!(ours.queued(), theirs.queued(), "{name} after token {from}");
+                match (one, other) {
+                    (Err(one), Err(other)) => {
+                        assert_eq!(one, Error::Memory(other), "{name}");
+                        failed = true;
+                        ours.reset_tables(&sound.tables).unwrap();
+                        theirs.reset_tables(sound.tables.clone()).unwrap();
+                    }
+                    (Ok(one), Ok(other)) => {
+                        let shapes = |steps: &[StepReport<f32>]| -> Vec<_> {
+                            steps.iter().map(|step| (step.pair_losses.dim(), step.slots_touched)).collect()
+                        };
+                        assert_eq!(shapes(&one.steps), shapes(&other.steps), "{name} after token {from}");
+                    }
+                    (one, other) => panic!("{name}: {one:?} but {other:?}"),
+                }
+                from += call;
+            }
+            assert!(failed, "{name}");
+            assert_eq!(ours.flush().unwrap().is_some(), theirs.flush().unwrap().is_some(), "{name}");
+            assert_eq!((ours.queued(), ours.steps()), (theirs.queued(), theirs.steps()), "{name}");
+            let (one, other) = (ours.tables().unwrap(), theirs.tables().clone());
+            let close = |one: f32, other: f32| (one - other).abs() <= 1e-3 * other.abs().max(1.0);
+            assert!(one.slot_values.iter().zip(&other.slot_values).all(|(&one, &other)| close(one, other)), "{name}");
+        }
     }
 }
 

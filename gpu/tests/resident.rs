@@ -6,7 +6,8 @@ mod common;
 use common::{Scene, TINY, assert_same_bits, emulate, scenes};
 use fwpkm_gpu::emulator::{Buffer, Emulator};
 use fwpkm_gpu::{Backend, Error, Memory, Number, Resident, Variant};
-use fwpkm_reference::Error as MemoryError;
+use fwpkm_reference::settings::Border;
+use fwpkm_reference::{Error as MemoryError, Tables};
 use ndarray::{Array2, Array3, ArrayView, Dimension, s};
 
 fn time_major<T: Copy, D: Dimension>(mut tokens: ArrayView<T, D>) -> Vec<T> {
@@ -61,6 +62,41 @@ fn feeding_from_the_device_gives_the_same_bits() {
         memory.flush().unwrap();
         let ours = common::Outcome { reads, tables: memory.tables().unwrap(), ..expected.clone() };
         assert_same_bits(name, &expected, &ours);
+    }
+}
+
+#[test]
+fn num_7_numbers_from_the_device_are_checked_before_the_tables_change() {
+    for (name, scene) in scenes() {
+        let (chunk, gated) = (scene.settings.chunk, scene.text.gates.is_some());
+        if !scene.settings.writes || scene.settings.border != Border::Drop || scene.text.queries.dim().1 < 2 * chunk {
+            continue;
+        }
+        for (tensor, value) in [("queries", f32::NAN), ("values", f32::INFINITY), ("gates", f32::NEG_INFINITY)] {
+            let mut wrong = scene.clone();
+            let last = wrong.text.queries.dim().0 - 1;
+            match (tensor, &mut wrong.text.gates) {
+                ("queries", _) => wrong.text.queries[[last, chunk + 1, 2]] = value,
+                ("values", _) => wrong.text.values[[last, chunk + 1, 1]] = value,
+                (_, Some(gates)) => gates[[last, chunk + 1]] = value,
+                (_, None) => continue,
+            }
+            let (mut memory, _) = feed(&wrong);
+            let error = memory.settle().unwrap_err();
+            assert_eq!(error, Error::NotFinite { tensor, chunk: 1, token: 1, sequence: last }, "{name}, gates {gated}");
+            assert_eq!((memory.steps(), memory.queued()), (1, 0), "{name}");
+            assert_eq!(memory.flush().unwrap_err(), error, "{name}");
+            // One chunk in a call of its own, fed from the host: what the tables were before.
+            let first = Scene { calls: vec![chunk], ..scene.clone() };
+            let before = emulate(&first, Variant::Fast(TINY), 1).unwrap().tables;
+            let ours = memory.tables().unwrap();
+            let bits = |tables: &Tables<f32>| -> Vec<u32> {
+                tables.sub_keys.iter().chain(&tables.slot_values).map(|x| x.to_bits()).collect()
+            };
+            assert_eq!(bits(&ours), bits(&before), "{name}");
+            memory.reset_queue().unwrap();
+            memory.feed(&scene.text.slice(0, chunk)).unwrap();
+        }
     }
 }
 
