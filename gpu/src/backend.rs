@@ -45,6 +45,8 @@ pub trait Backend {
     type Buffer: std::fmt::Debug;
     /// Compiled kernels.
     type Module: std::fmt::Debug;
+    /// A point between launches.
+    type Moment: std::fmt::Debug;
 
     /// Compiles the kernels, or takes them from a cache.
     fn load(&self, constants: &Constants) -> Result<Self::Module>;
@@ -65,6 +67,10 @@ pub trait Backend {
     ) -> Result<()>;
     /// Sets all bytes to 0.
     fn zero(&self, buffer: &Self::Buffer) -> Result<()>;
+    /// The point that the stream's work has come to when everything before it is done.
+    fn moment(&self) -> Result<Self::Moment>;
+    /// Seconds between two points; waits for them. None where time means nothing.
+    fn seconds(&self, from: &Self::Moment, to: &Self::Moment) -> Result<Option<f64>>;
     /// Runs a kernel.
     fn launch(
         &self,

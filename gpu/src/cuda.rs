@@ -2,13 +2,14 @@
 
 mod cache;
 mod compile;
+mod survey;
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_uint, c_void};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
 use crate::backend::{Argument, Backend, Number, Shape};
@@ -16,6 +17,10 @@ use crate::constants::Constants;
 use crate::error::{Error, Result};
 
 pub use compile::nvrtc_version;
+pub use survey::{Device, Driver, Nvrtc, Survey};
+
+/// Major number of the compute capability that the kernels need.
+const NEEDED_CAPABILITY: i32 = 8;
 
 /// A CUDA device with one stream.
 #[derive(Debug)]
@@ -76,7 +81,7 @@ impl Cuda {
         }
         let context = CudaContext::new(device).map_err(|error| driver("cuDevicePrimaryCtxRetain", error))?;
         let (major, minor) = context.compute_capability().map_err(|error| driver("cuDeviceGetAttribute", error))?;
-        if major < 8 {
+        if major < NEEDED_CAPABILITY {
             let name = context.name().map_err(|error| driver("cuDeviceGetName", error))?;
             return Err(Error::Architecture { name, found: format!("{major}.{minor}") });
         }
@@ -131,6 +136,7 @@ impl Drop for Buffer {
 impl Backend for Cuda {
     type Buffer = Buffer;
     type Module = Module;
+    type Moment = CudaEvent;
 
     fn load(&self, constants: &Constants) -> Result<Module> {
         self.bind()?;
@@ -182,6 +188,16 @@ impl Backend for Cuda {
         // SAFETY: the range is the buffer.
         unsafe { result::memset_d8_async(buffer.pointer, 0, buffer.bytes, self.stream.cu_stream()) }
             .map_err(|error| driver("cuMemsetD8Async", error))
+    }
+
+    fn moment(&self) -> Result<CudaEvent> {
+        let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        self.stream.record_event(flags).map_err(|error| driver("cuEventRecord", error))
+    }
+
+    fn seconds(&self, from: &CudaEvent, to: &CudaEvent) -> Result<Option<f64>> {
+        let milliseconds = from.elapsed_ms(to).map_err(|error| driver("cuEventElapsedTime", error))?;
+        Ok(Some(f64::from(milliseconds) * 1e-3))
     }
 
     fn launch(

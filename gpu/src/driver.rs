@@ -1,11 +1,14 @@
 //! Compiled kernels, and the launches of a reading. Nothing here waits for the device.                        CHK-1
 
+use std::cell::RefCell;
+
 use fwpkm_reference::{Rules, Settings};
 
 use crate::backend::{Argument, Backend, Shape};
 use crate::buffers::{ChunkBuffers, TableBuffers};
 use crate::constants::{Constants, Tile};
 use crate::error::Result;
+use crate::timing::Launch;
 
 /// Which kernels run. Both give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub(crate) struct Driver<B: Backend> {
     pub(crate) rules: Rules,
     pub(crate) variant: Variant,
     module: B::Module,
+    /// The launches so far, where they are timed one by one.
+    pub(crate) profile: RefCell<Option<Vec<Launch<B>>>>,
 }
 
 /// Arguments in order.
@@ -97,7 +102,14 @@ mod step;
 impl<B: Backend> Driver<B> {
     pub(crate) fn new(backend: B, settings: &Settings, rules: &Rules, variant: Variant) -> Result<Self> {
         let module = backend.load(&Constants::new(settings, rules, variant.tile())?)?;
-        Ok(Self { backend, settings: settings.clone(), rules: rules.clone(), variant, module })
+        Ok(Self {
+            backend,
+            settings: settings.clone(),
+            rules: rules.clone(),
+            variant,
+            module,
+            profile: RefCell::new(None),
+        })
     }
 
     fn blocks(&self) -> usize {
@@ -105,7 +117,42 @@ impl<B: Backend> Driver<B> {
     }
 
     fn launch(&self, kernel: &'static str, shape: Shape, arguments: &[Argument<B::Buffer>]) -> Result<()> {
-        if shape.grid == 0 { Ok(()) } else { self.backend.launch(&self.module, kernel, shape, arguments) }
+        if shape.grid == 0 {
+            return Ok(());
+        }
+        if let Some(launches) = &mut *self.profile.borrow_mut() {
+            let from = self.backend.moment()?;
+            self.backend.launch(&self.module, kernel, shape, arguments)?;
+            launches.push((kernel, from, self.backend.moment()?));
+            return Ok(());
+        }
+        self.backend.launch(&self.module, kernel, shape, arguments)
+    }
+
+    /// Whether tokens that were copied into the queue are finite, from row `from` on.                          [NUM-7]
+    pub(crate) fn check_input(
+        &self,
+        t: &TableBuffers<B>,
+        c: &ChunkBuffers<B>,
+        (from, rows): (usize, usize),
+        has_gates: bool,
+        chunk: i32,
+    ) -> Result<()> {
+        let (query, value) = (self.settings.heads * self.settings.key_dim, self.settings.value_dim);
+        let (queue, gate) = (&c.queue, usize::from(has_gates));
+        for (number, buffer, width) in [(1, &queue.queries, query), (2, &queue.values, value), (3, &queue.gates, gate)]
+        {
+            let blocks = Shape { grid: (rows * width).div_ceil(256).min(self.blocks()), block: 256, shared: 0 };
+            let numbers = (buffer, from * width);
+            let arguments = arguments![&t.flag, chunk, number, numbers, int(from), int(rows), int(width)];
+            self.launch("input_check", blocks, arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Multiply-adds without memory.
+    pub(crate) fn measure(&self, shape: Shape, sums: &B::Buffer, rounds: i32) -> Result<()> {
+        self.launch("measure_fma", shape, arguments![sums, rounds])
     }
 
     /// Norms of the sub-keys, after the tables were written from outside.

@@ -161,6 +161,7 @@ fn unless(good: bool, call: &str, reason: &str) -> Result<()> {
 impl Backend for Emulator {
     type Buffer = Buffer;
     type Module = Module;
+    type Moment = ();
 
     fn load(&self, constants: &Constants) -> Result<Module> {
         Ok(Module::new(constants.values()))
@@ -193,6 +194,15 @@ impl Backend for Emulator {
 
     fn zero(&self, buffer: &Buffer) -> Result<()> {
         self.write(buffer, 0, &vec![0_i32; buffer.bytes / 4])
+    }
+
+    fn moment(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The time of an emulator says nothing about a device.
+    fn seconds(&self, (): &(), (): &()) -> Result<Option<f64>> {
+        Ok(None)
     }
 
     fn launch(

@@ -5,6 +5,7 @@
 mod backend;
 mod bench;
 mod check;
+mod doctor;
 mod judge;
 mod judging;
 mod report_text;
@@ -38,6 +39,7 @@ enum Job {
     Spec(spec::Arguments),
     Bench(bench::Arguments),
     Vectors(vectors::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// How a job ended.
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Job::Spec(arguments) => spec::spec(&arguments),
         Job::Bench(arguments) => bench::bench(&arguments),
         Job::Vectors(arguments) => vectors::vectors(&arguments),
+        Job::Doctor(arguments) => doctor::doctor(&arguments),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

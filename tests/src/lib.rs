@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod bench_device;
 pub mod command;
 pub mod deviation;
 pub mod element;

@@ -1,5 +1,7 @@
 //! The command from outside: what it prints, its exit status, and what it does with bad input.
 
+#[path = "command/backend.rs"]
+mod backend;
 #[path = "command/run.rs"]
 mod run;
 #[path = "command/verify.rs"]

@@ -62,6 +62,7 @@ pub(super) fn missing(error: fwpkm_gpu::Error) -> Error {
 }
 
 #[cfg(feature = "emulator")]
+#[expect(clippy::unnecessary_wraps, reason = "an error without the feature")]
 fn emulator() -> Result<Run> {
     Ok(Box::new(|problem| run(fwpkm_gpu::emulator::Emulator::new(1), problem, VARIANT).map(Some)))
 }
