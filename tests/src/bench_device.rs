@@ -24,8 +24,8 @@ pub struct Extent {
     pub batches: Vec<usize>,
     /// Repetitions, of which the median is given.
     pub repeats: usize,
-    /// Sub-keys of the verification, whose oracle computes every one in f64.
-    pub verified_sub_keys: usize,
+    /// Most sub-keys, and most tokens of a chunk, of the verification, whose oracle computes every number in f64.
+    pub verified: usize,
     /// Bytes that are copied to measure the memory.
     pub copied: usize,
     /// Blocks and rounds of the multiply-adds.
@@ -39,7 +39,7 @@ impl Extent {
             settings: Settings::paper(),
             batches: vec![1, 8, 32],
             repeats: 100,
-            verified_sub_keys: 64,
+            verified: 64,
             copied: 1 << 30,
             multiply_adds: (8192, 4096),
         }
@@ -52,7 +52,7 @@ impl Extent {
             settings,
             batches: vec![1, 3],
             repeats: 3,
-            verified_sub_keys: 16,
+            verified: 16,
             copied: 1 << 12,
             multiply_adds: (2, 40),
         }
@@ -132,7 +132,7 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
     Ok(measured)
 }
 
-/// One chunk with fewer sub-keys, judged like a certified vector
+/// One chunk with fewer sub-keys and tokens, judged like a certified vector
 fn verify<B: Backend>(
     backend: B,
     variant: Variant,
@@ -140,8 +140,9 @@ fn verify<B: Backend>(
     sequences: usize,
     rng: &mut StdRng,
 ) -> Result<f64> {
-    let sub_keys = extent.verified_sub_keys.min(extent.settings.sub_keys);
-    let settings = Settings { sub_keys, ..extent.settings.clone() };
+    let (sub_keys, chunk) = (extent.settings.sub_keys, extent.settings.chunk);
+    let (sub_keys, chunk) = (sub_keys.min(extent.verified), chunk.min(extent.verified));
+    let settings = Settings { sub_keys, chunk, ..extent.settings.clone() };
     let tokens = settings.chunk;
     let problem = Problem {
         name: format!("bench, B = {sequences}"),
