@@ -48,14 +48,7 @@ impl Extent {
     /// The same work on shapes that an emulator runs in seconds.
     pub fn tiny() -> Self {
         let settings = Settings { sub_keys: 16, key_dim: 16, value_dim: 16, top_k: 4, chunk: 24, ..Settings::paper() };
-        Self {
-            settings,
-            batches: vec![1, 3],
-            repeats: 3,
-            verified: 16,
-            copied: 1 << 12,
-            multiply_adds: (2, 40),
-        }
+        Self { settings, batches: vec![1, 3], repeats: 3, verified: 16, copied: 1 << 12, multiply_adds: (2, 40) }
     }
 }
 
