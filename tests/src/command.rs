@@ -2,8 +2,10 @@
 //!
 //! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, 130 stopped by Ctrl-C.
 
+mod backend;
 mod bench;
 mod check;
+mod doctor;
 mod judge;
 mod judging;
 mod report_text;
@@ -37,6 +39,7 @@ enum Job {
     Spec(spec::Arguments),
     Bench(bench::Arguments),
     Vectors(vectors::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// How a job ended.
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Job::Spec(arguments) => spec::spec(&arguments),
         Job::Bench(arguments) => bench::bench(&arguments),
         Job::Vectors(arguments) => vectors::vectors(&arguments),
+        Job::Doctor(arguments) => doctor::doctor(&arguments),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

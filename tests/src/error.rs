@@ -105,6 +105,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// From the CUDA implementation.
+    #[cfg(feature = "suite")]
+    #[error(transparent)]
+    Device(fwpkm_gpu::Error),
+    /// A case that an implementation does not cover, by its own word.
+    #[error("not applicable: {reason}")]
+    NotApplicable {
+        /// What it does not do.
+        reason: String,
+    },
     /// A certified vector that cannot be made.
     #[error("vector {name}: {reason}")]
     Vector {

@@ -16,7 +16,11 @@ pub mod trace;
 pub mod verify;
 
 #[cfg(feature = "suite")]
+pub mod backend;
+#[cfg(feature = "suite")]
 pub mod bench;
+#[cfg(feature = "suite")]
+pub mod bench_device;
 #[cfg(feature = "suite")]
 pub mod command;
 #[cfg(feature = "suite")]

@@ -66,7 +66,7 @@ fn layer<S: Element>(walked: &Walked<S>, b: usize, t: usize, out: &mut Outputs) 
 }
 
 /// Rows (token, sequence) of all readings as [B, T, …]
-fn by_sequence<T: Clone, D: Dimension + RemoveAxis>(
+pub(crate) fn by_sequence<T: Clone, D: Dimension + RemoveAxis>(
     parts: &[Array<T, D>],
     b: usize,
     t: usize,

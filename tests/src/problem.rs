@@ -58,6 +58,12 @@ pub struct Problem {
     pub projection: Option<Projection<f64>>,
 }
 
+impl AsRef<Problem> for Problem {
+    fn as_ref(&self) -> &Problem {
+        self
+    }
+}
+
 impl Problem {
     /// The case of a file, with its own plan.
     pub fn of_case(name: &str, file: &CaseFile, clauses: Vec<Label>) -> Result<Self> {

@@ -19,6 +19,8 @@ pub struct Report {
     pub cases: Vec<Judgement>,
     /// Vectors that could not be judged, and why.
     pub errors: BTreeMap<String, String>,
+    /// Vectors that the subject does not cover, and why.
+    pub not_applicable: BTreeMap<String, String>,
     /// Vectors without recorded outputs.
     pub not_recorded: Vec<String>,
     /// Every clause of the specification.
@@ -59,7 +61,17 @@ impl Report {
     ) -> Self {
         let clauses = fwpkm_spec::clauses().iter().map(|clause| line(clause, &cases)).collect();
         let subject = subject.into();
-        Self { subject, declared, cases, errors, not_recorded, clauses, identification: None, stopped: false }
+        Self {
+            subject,
+            declared,
+            cases,
+            errors,
+            not_applicable: BTreeMap::new(),
+            not_recorded,
+            clauses,
+            identification: None,
+            stopped: false,
+        }
     }
 
     /// Differs if any vector does.

@@ -6,10 +6,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use criterion::Criterion;
+use fwpkm_gpu::cuda::{Cuda, Survey};
 use serde::{Deserialize, Serialize};
 
+use super::backend::{BackendName, missing};
 use super::{BOLD, DIM, Outcome, print, print_json};
+use crate::backend::VARIANT;
 use crate::bench::{Measured, STAGES, Workload, stages};
+use crate::bench_device::{self, Extent, Measured as OfDevice, table};
 use crate::error::{Error, Result};
 
 /// Measure time and memory at the canonical size (n = 512, d_k = d_v = 512, k = 8, C = 512)
@@ -18,6 +22,10 @@ use crate::error::{Error, Result};
 /// each has a peak memory of its own. Cost should be linear in T, memory flat in T, and both flat in N beyond scoring.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// What is measured. cuda: verified, then timed by the device, per chunk and stage, beside floors from rates measured in the
+    /// same run. emulator: the same on tiny shapes, without any time
+    #[arg(long, value_name = "BACKEND", default_value = "cpu", conflicts_with_all = ["full", "baseline", "baseline_tokens"])]
+    backend: BackendName,
     /// Texts up to a million tokens, f64 as well: about ten minutes on two cores
     #[arg(long)]
     full: bool,
@@ -49,10 +57,10 @@ struct Document {
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Machine {
-    processor: String,
-    cores: usize,
-    system: String,
+pub(super) struct Machine {
+    pub(super) processor: String,
+    pub(super) cores: usize,
+    pub(super) system: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +102,9 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
     if let Some(workload) = &arguments.workload {
         return measure_here(workload);
     }
+    if arguments.backend != BackendName::Cpu {
+        return on_device(arguments);
+    }
     let mut document =
         Document { spec: fwpkm_spec::version(), machine: machine(), element: "f32", ..Document::default() };
     note("stages");
@@ -114,6 +125,47 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
         print(&text(&document));
     }
     Ok(Outcome::Done)
+}
+
+#[derive(Serialize)]
+struct OnDevice {
+    spec: &'static str,
+    device: String,
+    /// Whether the times are a device's.
+    timed: bool,
+    measured: OfDevice,
+}
+
+/// The CUDA implementation.
+fn on_device(arguments: &Arguments) -> Result<Outcome> {
+    let (device, measured) = match arguments.backend {
+        BackendName::Cpu | BackendName::Cuda => {
+            let survey = Survey::new();
+            let new = || Cuda::new(0).map_err(missing);
+            new()?;
+            let name = survey.driver.and_then(|driver| Some(driver.devices.first()?.name.clone()));
+            let extent = Extent::canonical();
+            (name.unwrap_or_default(), bench_device::measure(&new, VARIANT, &extent)?)
+        }
+        BackendName::Emulator => ("the emulator, tiny shapes, no times".into(), emulated()?),
+    };
+    let timed = measured.copy_rate.is_some();
+    if arguments.json {
+        print_json(&OnDevice { spec: fwpkm_spec::version(), device, timed, measured })?;
+    } else {
+        print(&format!("{DIM}{device}; specification {}{DIM:#}\n{}", fwpkm_spec::version(), table(&measured)));
+    }
+    Ok(Outcome::Done)
+}
+
+#[cfg(feature = "emulator")]
+fn emulated() -> Result<OfDevice> {
+    bench_device::measure(&|| Ok(fwpkm_gpu::emulator::Emulator::new(1)), VARIANT, &Extent::tiny())
+}
+
+#[cfg(not(feature = "emulator"))]
+fn emulated() -> Result<OfDevice> {
+    Err(super::backend::without_emulator())
 }
 
 fn note(what: &str) {
@@ -233,7 +285,7 @@ fn last_line<T: for<'de> Deserialize<'de>>(mut process: Command, name: &str) -> 
     serde_json::from_str(line).map_err(|e| wrong(format!("its last line should be a JSON report: {e}: {line:.200}")))
 }
 
-fn machine() -> Machine {
+pub(super) fn machine() -> Machine {
     let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find_map(|line| line.strip_prefix("model name"));
     let processor = model.map_or("unknown", |model| model.trim_start_matches([' ', '\t', ':'])).to_string();

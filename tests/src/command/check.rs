@@ -5,21 +5,24 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::backend::BackendName;
 use super::judging::{Chosen, RulesName, progress, stop_flag};
 use super::{Outcome, print, print_json, report_text};
+use crate::backend::DECLARED;
 use crate::deviation;
 use crate::error::{Error, Result};
 use crate::implementation::Implementation;
 use crate::judge::{Declaration, Distance, Verdict};
-use crate::judging::{built_in, report};
+use crate::judging::{Source, built_in, report};
 use crate::numbers::Numbers;
 use crate::report::Report;
 
-/// Judge the built-in interpreter on every certified vector, clause by clause
+/// Judge a built-in implementation on every certified vector, clause by clause
 ///
-/// In f64, f32, and f32 with results kept in bf16 and f16; distances taken directly and, in f32, expanded. With --deviation
-/// a wrong implementation takes the interpreter's place, to see what a failure looks like. Exit status: 0 all conform, 1 some
-/// differ.
+/// The interpreter in f64, f32, and f32 with results kept in bf16 and f16; distances taken directly and, in f32, expanded. With
+/// --backend the CUDA implementation, in f32; what it does not cover is counted as not applicable. With --deviation a wrong
+/// implementation takes the interpreter's place, to see what a failure looks like. Exit status: 0 all conform, 1 some differ, 2
+/// some could not be judged.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Arguments {
     /// Only vectors whose outputs follow these rules; default: all
@@ -28,8 +31,11 @@ pub(super) struct Arguments {
     /// Only this vector
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
+    /// What is judged
+    #[arg(long, value_name = "BACKEND", default_value = "cpu")]
+    backend: BackendName,
     /// Judge this named deviation instead, in f32; "list" lists all
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "backend")]
     deviation: Option<String>,
     /// Folder of the vectors; default: those that came with the source
     #[arg(long, value_name = "FOLDER")]
@@ -51,18 +57,21 @@ pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
         return Ok(list());
     }
     let chosen = Chosen::new(arguments.vectors.as_deref(), arguments.rules, arguments.case.as_deref())?;
+    let backend = arguments.backend.run()?;
     let (implementation, declared) = match &arguments.deviation {
+        None if backend.is_some() => (Implementation::specification(), vec![DECLARED]),
         None => (Implementation::specification(), KINDS.to_vec()),
         Some(name) => (deviating(name)?, vec![Declaration { numbers: Numbers::F32, distance: Distance::Direct }]),
     };
     let (stop, bar) = (stop_flag(), progress(chosen.vectors.len() * declared.len()));
-    let subject = arguments.deviation.as_deref().unwrap_or("the interpreter");
+    let subject = arguments.deviation.as_deref().unwrap_or(arguments.backend.name());
     let reports: Vec<Report> = declared
         .iter()
         .map(|&declared| {
             let implementation = Implementation { distance: declared.distance, ..implementation.clone() };
-            let source = built_in(&implementation, declared);
-            report(subject, declared, &chosen.vectors, &source, true, &stop, &|| bar.inc(1))
+            let interpreter = built_in(&implementation, declared);
+            let source: Source = backend.as_deref().map_or(&interpreter, |run| run);
+            report(subject, declared, &chosen.vectors, source, true, &stop, &|| bar.inc(1))
         })
         .collect();
     bar.finish_and_clear();
@@ -73,7 +82,7 @@ pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
         let heading = format!("{subject} on {} certified vectors, specification {spec}", chosen.vectors.len());
         let rerun = |_: &Report, case: &str| match &arguments.deviation {
             Some(name) => format!("fwpkm check --deviation {name} --case {case}"),
-            None => format!("fwpkm check --case {case}"),
+            None => format!("fwpkm check{} --case {case}", arguments.backend.argument()),
         };
         print(&report_text::text(&heading, &reports, &rerun, started.elapsed().as_secs_f64()));
     }

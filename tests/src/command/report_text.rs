@@ -158,6 +158,15 @@ fn troubles(out: &mut String, report: &Report) {
         let names = fwpkm_spec::listed(unknown.into_iter().map(String::as_str));
         let _ = writeln!(out, "\n{YELLOW}Tensors that no clause names, not judged:{YELLOW:#} {names}");
     }
+    let mut reasons = std::collections::BTreeMap::<&String, Vec<&str>>::new();
+    for (case, reason) in &report.not_applicable {
+        reasons.entry(reason).or_default().push(case);
+    }
+    for (reason, cases) in reasons {
+        let more = if cases.len() > 3 { format!(" and {} more", cases.len() - 3) } else { String::new() };
+        let shown = cases.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let _ = writeln!(out, "\n{YELLOW}not applicable:{YELLOW:#} {reason}: {shown}{more}");
+    }
     if !report.not_recorded.is_empty() {
         let _ = writeln!(out, "\n{YELLOW}{} vectors have no recorded outputs{YELLOW:#}", report.not_recorded.len());
     }
@@ -171,16 +180,21 @@ fn summary(out: &mut String, reports: &[Report], seconds: f64) {
     let differing: usize = reports.iter().map(|report| report.differing().count()).sum();
     let errors: usize = reports.iter().map(|report| report.errors.len()).sum();
     let stopped = reports.iter().any(|report| report.stopped);
+    let not_applicable: usize = reports.iter().map(|report| report.not_applicable.len()).sum();
+    let rest = if not_applicable == 0 { String::new() } else { format!("; {not_applicable} not applicable") };
     let kinds = if reports.len() == 1 { String::new() } else { format!(" in {} kinds of numbers", reports.len()) };
     let _ = match (differing, errors, judged) {
-        (0, 0, 0) => writeln!(out, "\n{RED}nothing was judged{RED:#}"),
+        (0, 0, 0) => writeln!(out, "\n{RED}nothing was judged{RED:#}{rest}"),
         (0, 0, _) => writeln!(
             out,
-            "\n{GREEN}all {} vectors conform{kinds}{GREEN:#} ({seconds:.1} s)",
+            "\n{GREEN}all {} vectors conform{kinds}{GREEN:#}{rest} ({seconds:.1} s)",
             judged / reports.len().max(1)
         ),
         _ => {
-            writeln!(out, "\n{RED}{differing} of {judged} differ, {errors} could not be judged{RED:#} ({seconds:.1} s)")
+            writeln!(
+                out,
+                "\n{RED}{differing} of {judged} differ, {errors} could not be judged{RED:#}{rest} ({seconds:.1} s)"
+            )
         }
     };
     if stopped {

@@ -1,21 +1,32 @@
 //! `fwpkm verify`: recorded case files against the interpreter.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fwpkm_spec::listed;
+use fwpkm_reference::Rules;
+use fwpkm_spec::{CaseFile, listed};
 use serde::Serialize;
 
-use super::{BOLD, DIM, GREEN, Outcome, RED, YELLOW, print, print_json};
+use super::backend::{BackendName, Run};
+use super::judging::{progress, stop_flag};
+use super::{BOLD, DIM, GREEN, Outcome, RED, YELLOW, check, print, print_json, report_text};
+use crate::backend::DECLARED;
 use crate::error::Result;
+use crate::inputs::Inputs;
+use crate::judging::report;
+use crate::problem::Problem;
+use crate::report::Report;
+use crate::run::Plan;
 use crate::settings_file::rules;
 use crate::verify::{CaseReport, RELATIVE_BOUND, TensorReport, Verdict, verify as verify_case};
 
 /// Hold recorded case files against the interpreter, in f64
 ///
 /// Each case is run on its recorded inputs; indices must be equal, every other output may differ by 1e-10 of its largest
-/// recorded magnitude. Exit status: 0 all conform, 1 some differ, 2 some could not be judged.
+/// recorded magnitude. With --backend the CUDA implementation runs each case in f32, and is judged against the interpreter on the
+/// same inputs, within the bounds of the specification (NUM), as check does. Exit status: 0 all conform, 1 some differ, 2 some could not be judged.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Case files, or folders of them
@@ -24,6 +35,9 @@ pub(super) struct Arguments {
     /// "paper", "release" or a TOML file of rules; default: those each case states, else the release's
     #[arg(long, value_name = "RULES")]
     rules: Option<String>,
+    /// What runs the cases
+    #[arg(long, value_name = "BACKEND", default_value = "cpu")]
+    backend: BackendName,
     /// One JSON document instead of text
     #[arg(long)]
     json: bool,
@@ -48,6 +62,9 @@ struct Summary {
 pub(super) fn verify(arguments: &Arguments) -> Result<Outcome> {
     let started = Instant::now();
     let rules = arguments.rules.as_deref().map(rules).transpose()?;
+    if let Some(run) = arguments.backend.run()? {
+        return judged(arguments, rules.as_ref(), &run);
+    }
     let mut reports = Vec::new();
     for path in &arguments.paths {
         match fwpkm_spec::case_paths(path) {
@@ -67,6 +84,45 @@ pub(super) fn verify(arguments: &Arguments) -> Result<Outcome> {
         Summary { differs: 1.., .. } => Outcome::Differs,
         _ => Outcome::Done,
     })
+}
+
+/// The cases on a backend, judged as vectors are.
+fn judged(arguments: &Arguments, rules: Option<&Rules>, run: &Run) -> Result<Outcome> {
+    let started = Instant::now();
+    let (mut problems, mut errors) = (Vec::new(), BTreeMap::new());
+    for path in &arguments.paths {
+        match fwpkm_spec::case_paths(path) {
+            Ok(cases) => {
+                for case in cases {
+                    match problem(&case, rules) {
+                        Ok(problem) => problems.push(problem),
+                        Err(error) => drop(errors.insert(case.display().to_string(), error.to_string())),
+                    }
+                }
+            }
+            Err(error) => drop(errors.insert(path.display().to_string(), error.to_string())),
+        }
+    }
+    let (stop, bar) = (stop_flag(), progress(problems.len()));
+    let subject = arguments.backend.name();
+    let mut report = report(subject, DECLARED, &problems, &**run, true, &stop, &|| bar.inc(1));
+    bar.finish_and_clear();
+    report.errors.extend(errors);
+    let reports = [report];
+    if arguments.json {
+        print_json(&check::Document { spec: fwpkm_spec::version(), reports: &reports })?;
+    } else {
+        let heading = format!("{subject} on {} cases, specification {}", problems.len(), fwpkm_spec::version());
+        let rerun = |_: &Report, case: &str| format!("fwpkm verify{} {case}", arguments.backend.argument());
+        print(&report_text::text(&heading, &reports, &rerun, started.elapsed().as_secs_f64()));
+    }
+    Ok(check::outcome(&reports))
+}
+
+fn problem(path: &Path, rules: Option<&Rules>) -> Result<Problem> {
+    let file = CaseFile::open(path)?;
+    let plan = Plan { trace: true, ..Plan::of_case(&file.case, rules)? };
+    Problem::new(&path.display().to_string(), Vec::new(), plan, &Inputs::of_case(&file)?)
 }
 
 fn summarise(reports: &[CaseReport]) -> Summary {

@@ -22,6 +22,12 @@ pub struct Vector {
     pub certificate: Certificate,
 }
 
+impl AsRef<Problem> for Vector {
+    fn as_ref(&self) -> &Problem {
+        &self.problem
+    }
+}
+
 /// Every vector of a folder and of the folders in it, by name.
 ///
 /// # Errors   a folder without vectors; a vector that cannot be read, or has no certificate

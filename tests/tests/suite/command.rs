@@ -1,5 +1,6 @@
 //! The command from outside: what it prints, its exit status, and what it does with bad input.
 
+mod backend;
 mod judge;
 mod run;
 mod verify;

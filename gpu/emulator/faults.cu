@@ -1,0 +1,119 @@
+// Kernels with one planted fault each, and their sound twins: tests/emulator.rs says what the emulator must answer.
+
+// Sound: the block's sum of numbers 0 ... count - 1, by a tree in shared memory and a warp tree.
+KERNEL void fault_none(IN(float) numbers, OUT(float) sum, int count) {
+    SHARED(float, parts, 256);
+    const int t = (int)threadIdx.x;
+    parts[t] = t < count ? (float)numbers[t] : 0.0f;
+    __syncthreads();
+    for (int apart = (int)blockDim.x / 2; apart >= 32; apart /= 2) {
+        if (t < apart) parts[t] += parts[t + apart];
+        __syncthreads();
+    }
+    if (t < 32) {
+        const float total = warp_sum(parts[t]);
+        if (t == 0) sum[0] = total;
+    }
+}
+
+// As above without the barrier inside the loop.
+KERNEL void fault_no_barrier(IN(float) numbers, OUT(float) sum, int count) {
+    SHARED(float, parts, 256);
+    const int t = (int)threadIdx.x;
+    parts[t] = t < count ? (float)numbers[t] : 0.0f;
+    __syncthreads();
+    for (int apart = (int)blockDim.x / 2; apart >= 32; apart /= 2)
+        if (t < apart) parts[t] += parts[t + apart];
+    if (t < 32) {
+        const float total = warp_sum(parts[t]);
+        if (t == 0) sum[0] = total;
+    }
+}
+
+KERNEL void fault_divergent_barrier(OUT(float) sum) {
+    if (threadIdx.x < 32) {
+        __syncthreads();
+    } else {
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) sum[0] = 1.0f;
+}
+
+KERNEL void fault_early_exit(OUT(float) sum) {
+    if (threadIdx.x == 5) return;
+    __syncthreads();
+    if (threadIdx.x == 0) sum[0] = 1.0f;
+}
+
+// <= where < belongs.
+KERNEL void fault_tail(IN(float) numbers, OUT(float) doubled, int count) {
+    const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i <= count) doubled[i] = 2.0f * numbers[i];
+}
+
+// Every thread adds to one number.
+KERNEL void fault_unordered_sum(IN(float) numbers, OUT(float) sum, int count) {
+    if (threadIdx.x == 0) sum[0] = 0.0f;
+    __syncthreads();
+    if ((int)threadIdx.x < count) sum[0] += numbers[threadIdx.x];
+}
+
+KERNEL void fault_poison(IN(float) numbers, OUT(float) doubled) { doubled[threadIdx.x] = 2.0f * numbers[threadIdx.x]; }
+
+KERNEL void fault_poison_shared(OUT(float) out) {
+    SHARED(float, tile, 64);
+    if (threadIdx.x < 32) tile[threadIdx.x] = 1.0f;
+    __syncthreads();
+    out[threadIdx.x] = tile[threadIdx.x];
+}
+
+// A lane reads what its neighbour wrote; within a warp that takes a __syncwarp.
+KERNEL void fault_no_syncwarp(OUT(float) out) {
+    SHARED(float, tile, 32);
+    tile[threadIdx.x] = (float)threadIdx.x;
+    out[threadIdx.x] = tile[(threadIdx.x + 1) % 32];
+}
+
+KERNEL void fault_divergent_shuffle(OUT(float) out) {
+    float x = 1.0f;
+    if (threadIdx.x < 16) x = __shfl_xor_sync(FULL_WARP, x, 1);
+    out[threadIdx.x] = x;
+}
+
+KERNEL void fault_endless_wait(OUT(int) ready) {
+    while (atomicAdd(&ready[0], 0) == 0) SPIN_PAUSE();
+}
+
+// Block 1 reads what block 0 writes in the same launch.
+KERNEL void fault_between_blocks(OUT(float) out) {
+    if (blockIdx.x == 0) out[0] = 1.0f;
+    else out[1] = out[0];
+}
+
+// A hand-written barrier of the grid; arrivals only ever grow.
+DEVICE void wait_for_grid(OUT(int) arrivals, int round) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        atomicAdd(&arrivals[0], 1);
+        while (atomicAdd(&arrivals[0], 0) < round * (int)gridDim.x) SPIN_PAUSE();
+        __threadfence();
+    }
+    __syncthreads();
+    GRID_BARRIER_PASSED();
+}
+
+// Sound: each block writes, all wait, each reads its neighbour's.
+KERNEL void fault_grid_barrier(OUT(int) arrivals, OUT(float) written, OUT(float) seen) {
+    if (threadIdx.x == 0) written[blockIdx.x] = (float)blockIdx.x;
+    wait_for_grid(arrivals, 1);
+    if (threadIdx.x == 0) seen[blockIdx.x] = written[(blockIdx.x + 1) % gridDim.x];
+}
+
+KERNEL void fault_no_grid_barrier(OUT(int) arrivals, OUT(float) written, OUT(float) seen) {
+    if (threadIdx.x == 0) atomicAdd(&arrivals[0], 1);
+    if (threadIdx.x == 0) written[blockIdx.x] = (float)blockIdx.x;
+    if (threadIdx.x == 0) seen[blockIdx.x] = written[(blockIdx.x + 1) % gridDim.x];
+}
+
+KERNEL void fault_misaligned(IN(float) numbers, OUT(float) out) { store4(out, 0, load4(numbers, 1)); }

@@ -1,0 +1,247 @@
+#define EMULATOR_HERE
+#include "machine.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+
+#include "memory.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace emulator {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t STACK = 512 << 10;
+// The last frames of a fiber are never left, so their red zones stay.
+void clean(char* stack) { __asan_unpoison_memory_region(stack, STACK); }
+#else
+constexpr size_t STACK = 64 << 10;
+void clean(char*) {}
+#endif
+
+struct Machine {
+    Context scheduler;
+    Thread* current = nullptr;
+    const Launch* launch = nullptr;
+    const std::function<void()>* kernel = nullptr;
+    std::string error;
+    uint64_t random = 0;
+    uint32_t number = 0;
+    std::vector<Thread*> runnable;
+    std::vector<std::unique_ptr<char[]>> stacks;
+};
+
+thread_local Machine machine;
+std::atomic<uint32_t> launches{0};
+
+uint64_t next_random() {
+    uint64_t x = machine.random += 0x9e3779b97f4a7c15ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+void yield() { switch_to(machine.current->context, machine.scheduler); }
+
+void wake(Thread& thread) {
+    thread.state = State::Runnable;
+    machine.runnable.push_back(&thread);
+}
+
+void report(const char* format, va_list arguments) {
+    char text[512];
+    vsnprintf(text, sizeof text, format, arguments);
+    machine.error = std::string(machine.launch->kernel) + ": " + text;
+}
+
+void finish() {
+    Thread& me = self();
+    Block& block = *me.block;
+    me.state = State::Finished;
+    block.finished++;
+    for (Thread& other : block.threads)
+        if (other.state == State::AtBarrier)
+            fault("divergent barrier in block %u: thread %u waits at %s:%d, thread %u has ended", block.index,
+                  other.index, other.site.file, other.site.line, me.index);
+    for (;;) yield();
+}
+
+void enter() {
+    (*machine.kernel)();
+    finish();
+}
+
+// Nobody can run: says who waits for whom.
+void report_deadlock(const std::vector<std::unique_ptr<Block>>& blocks) {
+    for (const auto& block : blocks)
+        for (const Thread& thread : block->threads) {
+            if (thread.state == State::Finished) continue;
+            const char* what = thread.state == State::AtBarrier ? "barrier" : "warp operation";
+            char text[512];
+            snprintf(text, sizeof text, "%s never completed in block %u: thread %u waits at %s:%d (mask %08x)", what,
+                     block->index, thread.index, thread.site.file, thread.site.line, thread.mask);
+            machine.error = std::string(machine.launch->kernel) + ": " + text;
+            return;
+        }
+}
+
+void run_blocks(const std::vector<unsigned>& indices) {
+    std::vector<std::unique_ptr<Block>> blocks;
+    machine.runnable.clear();
+    size_t stack = 0;
+    for (unsigned index : indices) {
+        auto block = std::make_unique<Block>();
+        block->index = index;
+        block->dynamic_bytes = machine.launch->dynamic_bytes;
+        block->threads.resize(machine.launch->block);
+        for (unsigned i = 0; i < machine.launch->block; i++, stack++) {
+            if (stack == machine.stacks.size()) machine.stacks.emplace_back(new char[STACK]);
+            clean(machine.stacks[stack].get());
+            Thread& thread = block->threads[i];
+            thread.index = i;
+            thread.block = block.get();
+            prepare(thread.context, machine.stacks[stack].get(), STACK, enter);
+            machine.runnable.push_back(&thread);
+        }
+        blocks.push_back(std::move(block));
+    }
+    while (!machine.runnable.empty() && machine.error.empty()) {
+        size_t pick = next_random() % machine.runnable.size();
+        Thread* thread = machine.runnable[pick];
+        machine.runnable[pick] = machine.runnable.back();
+        machine.runnable.pop_back();
+        machine.current = thread;
+        switch_to(machine.scheduler, thread->context);
+    }
+    if (!machine.error.empty()) return;
+    for (const auto& block : blocks)
+        if (block->finished != block->threads.size()) return report_deadlock(blocks);
+}
+
+}  // namespace
+
+Block::Block() = default;
+Block::~Block() = default;
+
+std::string run(const Launch& launch, const std::function<void()>& kernel) {
+    machine.launch = &launch;
+    machine.kernel = &kernel;
+    machine.error.clear();
+    machine.random = launch.seed;
+    machine.number = ++launches;
+    std::vector<unsigned> order(launch.grid);
+    for (unsigned i = 0; i < launch.grid; i++) order[i] = i;
+    for (unsigned i = launch.grid; i > 1; i--) std::swap(order[i - 1], order[next_random() % i]);
+    if (launch.cooperative) {
+        run_blocks(order);
+    } else {
+        for (unsigned index : order) {
+            run_blocks({index});
+            if (!machine.error.empty()) break;
+        }
+    }
+    return machine.error;
+}
+
+void fault(const char* format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    report(format, arguments);
+    va_end(arguments);
+    for (;;) yield();
+}
+
+Thread& self() { return *machine.current; }
+unsigned grid_size() { return machine.launch->grid; }
+unsigned block_size() { return machine.launch->block; }
+uint32_t launch_number() { return machine.number; }
+const char* kernel_name() { return machine.launch->kernel; }
+
+void block_barrier(Site site) {
+    Thread& me = self();
+    Block& block = *me.block;
+    for (Thread& other : block.threads) {
+        if (other.state == State::Finished)
+            fault("divergent barrier in block %u: thread %u is at %s:%d, thread %u has ended", block.index, me.index,
+                  site.file, site.line, other.index);
+        if (other.state == State::AtBarrier && (other.site.line != site.line || other.site.file != site.file))
+            fault("divergent barrier in block %u: thread %u is at %s:%d, thread %u at %s:%d", block.index, me.index,
+                  site.file, site.line, other.index, other.site.file, other.site.line);
+    }
+    me.site = site;
+    me.state = State::AtBarrier;
+    if (++block.at_barrier == block.threads.size()) {
+        block.at_barrier = 0;
+        for (Thread& other : block.threads) {
+            other.barriers++;
+            wake(other);
+        }
+    }
+    yield();
+}
+
+const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value) {
+    Thread& me = self();
+    Block& block = *me.block;
+    unsigned first = me.index / WARP * WARP, lanes = std::min(WARP, unsigned(block.threads.size()) - first);
+    unsigned present = lanes == WARP ? FULL : (1u << lanes) - 1;
+    if (!(mask >> (me.index - first) & 1))
+        fault("thread %u of block %u is not in the mask %08x of %s:%d", me.index, block.index, mask, site.file, site.line);
+    me.site = site;
+    me.mask = mask;
+    me.deposit = value;
+    me.state = State::AtWarp;
+    bool all = true;
+    for (unsigned lane = 0; lane < lanes; lane++) {
+        Thread& other = block.threads[first + lane];
+        if (!(mask >> lane & 1)) continue;
+        if (other.state == State::Finished)
+            fault("thread %u of block %u waits at %s:%d for thread %u, which has ended", me.index, block.index,
+                  site.file, site.line, other.index);
+        bool here = other.state == State::AtWarp && other.site.line == site.line && other.site.file == site.file;
+        if (other.state == State::AtWarp && (!here || other.mask != mask))
+            fault("divergent warp operation in block %u: thread %u at %s:%d (mask %08x), thread %u at %s:%d (mask %08x)",
+                  block.index, me.index, site.file, site.line, mask, other.index, other.site.file, other.site.line,
+                  other.mask);
+        all &= here;
+    }
+    if (all) {
+        uint64_t brought[WARP] = {};
+        for (unsigned lane = 0; lane < lanes; lane++) brought[lane] = block.threads[first + lane].deposit;
+        for (unsigned lane = 0; lane < lanes; lane++) {
+            Thread& other = block.threads[first + lane];
+            if (!(mask >> lane & 1)) continue;
+            std::copy(brought, brought + WARP, other.snapshot);
+            if ((mask & present) == present) other.warp_syncs++;
+            wake(other);
+        }
+    }
+    yield();
+    return me.snapshot;
+}
+
+void pause(Site site) {
+    Thread& me = self();
+    if (++me.pauses > machine.launch->most_pauses)
+        fault("thread %u of block %u waits forever at %s:%d", me.index, me.block->index, site.file, site.line);
+    wake(me);
+    yield();
+}
+
+void passed_grid_barrier() { self().grid_barriers++; }
+
+Memory& shared_array(const char* name, size_t bytes) {
+    auto& array = self().block->shared[name];
+    if (!array) array = std::make_unique<Memory>(name, bytes);
+    return *array;
+}
+
+Memory& dynamic_shared_array(const char* name) { return shared_array(name, self().block->dynamic_bytes); }
+
+}  // namespace emulator

@@ -1,0 +1,86 @@
+// A CUDA device in one thread of the host: blocks of fibers, warps, barriers, shuffled schedules.
+//
+// Every fault ends the launch with a report; nothing hangs. Memory that checks itself is in memory.hpp.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fiber.hpp"
+
+namespace emulator {
+
+constexpr unsigned WARP = 32;
+constexpr unsigned FULL = 0xffffffffu;
+
+struct Site {
+    const char* file;
+    int line;
+};
+
+struct Memory;
+
+enum class State { Runnable, AtBarrier, AtWarp, Finished };
+
+struct Thread {
+    Context context;
+    State state = State::Runnable;
+    unsigned index = 0;
+    struct Block* block = nullptr;
+    Site site{};             // of the barrier or warp operation it waits at
+    unsigned mask = 0;       // of that operation
+    uint64_t deposit = 0;    // what it brings to it
+    uint64_t snapshot[WARP]; // what all lanes brought, once they are there
+    unsigned barriers = 0, warp_syncs = 0, grid_barriers = 0;
+    unsigned pauses = 0;
+};
+
+struct Block {
+    unsigned index = 0;
+    std::vector<Thread> threads;
+    std::map<std::string, std::unique_ptr<Memory>> shared;
+    size_t dynamic_bytes = 0;
+    unsigned at_barrier = 0, finished = 0;
+
+    Block();
+    ~Block();
+};
+
+struct Launch {
+    const char* kernel;
+    unsigned grid, block;
+    size_t dynamic_bytes;
+    bool cooperative;   // all blocks are alive at once
+    uint64_t seed;      // of the schedule
+    uint64_t most_pauses = 1u << 20;
+};
+
+// Runs a kernel; an empty string, or what went wrong.
+std::string run(const Launch& launch, const std::function<void()>& kernel);
+
+// Ends the launch with a report. Called from within a kernel.
+[[noreturn]] void fault(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+Thread& self();
+unsigned grid_size();
+unsigned block_size();
+uint32_t launch_number();
+const char* kernel_name();
+
+void block_barrier(Site site);
+// Waits until every lane of the mask is at this site; then snapshot[] holds what each brought.
+const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value);
+// A turn of a spin loop: lets others run.
+void pause(Site site);
+// A barrier of the whole grid was passed: what came before it is ordered before what follows.
+void passed_grid_barrier();
+
+// The block's array of this name; the first thread makes it.
+Memory& shared_array(const char* name, size_t bytes);
+Memory& dynamic_shared_array(const char* name);
+
+}  // namespace emulator

@@ -1,0 +1,272 @@
+// Stage memorize, fast: losses, read counts, value gradient, and the step of the slots that were written.     MEM-1 ... MEM-5
+//
+//   f_r        mask gate of the query                            residual_r = f_r (read_r - target_r)
+//   loss_r     f_r mean over features of (read_r - target_r)^2
+//   G_i        F / max(N_i, 1) sum over entries e = (row, head, place) of slot i of weight_e residual_r
+//   V_i        <- V_i - lr (clip(G_i) + decay V_i)
+//
+// The sparse step: entries of a slot arrive in a list in any order (integer atomics), the list is sorted by entry, and summed
+// in list order. Nothing passes over the table, except where WEIGHT_DECAY moves every slot. Launches, in this order:
+//   residual   f, residual, loss of every pair row; count   N_i, and each writing entry's place of arrival at its slot
+//   lists      the first to arrive reserves the slot's list and its segments; place   each entry goes into the list
+//   sort_hot   lists of more than SEGMENT entries, through a bitmap of (row, head): an entry's rank is the bits below it
+//   segments, hot, decay   with mode CHECK: raise the flag if a result would not be finite; with APPLY: change the table
+//   clear      sets the counts back to 0
+// CHECK returns at once where the largest numbers seen exclude overflow, as they nearly always do.
+//
+// Shapes     reads, residuals [rows, VALUE_DIM]; values [tokens + up to L more, sequences, VALUE_DIM], target of row r at r +
+//            ahead; gates, mask, pair_weights, pair_losses [rows]; slots, weights [rows, HEADS, TOP_K]; counts, writers, base
+//            [slots]; arrival, list, sorted [entries]; segment_* [entries]; hot_* [entries / SEGMENT]; partials [2 entries /
+//            SEGMENT + 1, VALUE_DIM]; counters [8], see COUNT_*; limits as read.cu, [2] largest |residual|
+// Precision  f32, fused multiply-add; sums over features in lane order; sums over entries in list order
+// Order      entries of a slot ascending (row, head, place); rows are (token, sequence)
+// Grid       residual: a warp per pair row. count, lists, place, clear: a thread per entry. sort_hot, hot: blocks over hot
+//            slots. segments: blocks of 128 over segments; thread t holds features 4 t ... 4 t + 3, 4 (t + 128) and so on
+// Limits     a row and head name a slot once, so the bitmap has rows HEADS bits (dynamic shared memory)
+//
+// Departures from the reference
+//   1. Sums in segments, so that a slot that all tokens read is summed by many blocks.
+
+#define COUNT_TOUCHED 0
+#define COUNT_LISTED 1
+#define COUNT_SEGMENTS 2
+#define COUNT_HOT 3
+#define COUNT_PARTIALS 4
+#define COUNT_UNMASKED 5
+#define COUNT_REPORTED 7
+
+#define MODE_CHECK 0
+#define MODE_APPLY 1
+
+// f of MEM-2
+DEVICE float pair_weight(IN(float) gates, IN(int) mask, int has_gates, int has_mask, int row) {
+    if (has_mask && mask[row] == 0) return 0.0f;
+    return has_gates ? (float)gates[row] : 1.0f;
+}
+
+KERNEL void __launch_bounds__(256)
+memorize_residual(OUT(int) flag, int chunk, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
+                  int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals, OUT(float) pair_losses,
+                  OUT(int) counters, OUT(unsigned) limits, int rows) {
+    const int lane = threadIdx.x % 32;
+    const int row = (int)(blockIdx.x * 8 + threadIdx.x / 32);
+    if (row >= rows) return;
+    const float f = pair_weight(gates, mask, has_gates, has_mask, row);
+    float sum = 0.0f, largest = 0.0f;
+    for (int block = lane * 4; block < VALUE_DIM; block += 128)
+        for (int d = block; d < min(block + 4, VALUE_DIM); d++) {
+            const float residual = reads[(Index)row * VALUE_DIM + d] - values[(Index)(row + ahead) * VALUE_DIM + d];
+            sum = fmaf(residual, residual, sum);
+            residuals[(Index)row * VALUE_DIM + d] = f * residual;
+            largest = fmaxf(largest, fabsf(f * residual));
+        }
+    const float loss = f * (warp_sum(sum) / (float)VALUE_DIM);
+    if (lane == 0) {
+        pair_weights[row] = f;
+        pair_losses[row] = loss;
+        if (!isfinite(loss)) raise(flag, chunk, FLAG_PAIR_LOSSES);
+        if (!has_mask || mask[row] != 0) atomicAdd(&counters[COUNT_UNMASKED], 1);
+    }
+    grow(limits, 2, largest);
+}
+
+// N_i over the counted entries, and the arrival of every entry of a pair with f != 0.                            MEM-3
+KERNEL void __launch_bounds__(256)
+memorize_count(IN(int) counted, int counted_entries, IN(int) slots, IN(float) pair_weights, int pair_entries,
+               OUT(int) counts, OUT(int) writers, OUT(int) arrival, OUT(int) counters) {
+    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+    if (e < counted_entries && atomicAdd(&counts[counted[e]], 1) == 0) atomicAdd(&counters[COUNT_TOUCHED], 1);
+    if (e < pair_entries)
+        arrival[e] = pair_weights[e / ENTRIES] != 0.0f ? atomicAdd(&writers[slots[e]], 1) : -1;
+}
+
+KERNEL void __launch_bounds__(256)
+memorize_lists(IN(int) slots, IN(int) arrival, int pair_entries, IN(int) counts, IN(int) writers, OUT(int) base,
+               OUT(int) segment_slot, OUT(int) segment_first, OUT(int) segment_partial, OUT(int) hot_slot,
+               OUT(int) hot_partial, OUT(int) counters) {
+    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+    if (e >= pair_entries || arrival[e] != 0) return;
+    const int slot = slots[e], length = writers[slot], parts = (length + SEGMENT - 1) / SEGMENT;
+    if (counts[slot] == 0) atomicAdd(&counters[COUNT_TOUCHED], 1);
+    base[slot] = atomicAdd(&counters[COUNT_LISTED], length);
+    const int segment = atomicAdd(&counters[COUNT_SEGMENTS], parts);
+    int partial = -1;
+    if (parts > 1) {
+        const int hot = atomicAdd(&counters[COUNT_HOT], 1);
+        partial = atomicAdd(&counters[COUNT_PARTIALS], parts);
+        hot_slot[hot] = slot;
+        hot_partial[hot] = partial;
+    }
+    for (int part = 0; part < parts; part++) {
+        segment_slot[segment + part] = slot;
+        segment_first[segment + part] = part * SEGMENT;
+        segment_partial[segment + part] = parts > 1 ? partial + part : -1;
+    }
+}
+
+KERNEL void __launch_bounds__(256)
+memorize_place(IN(int) slots, IN(int) arrival, int pair_entries, IN(int) base, OUT(int) list) {
+    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+    if (e < pair_entries && arrival[e] >= 0) list[base[slots[e]] + arrival[e]] = e;
+}
+
+// sorted[base + rank] = entry, for slots of several segments.
+KERNEL void __launch_bounds__(256)
+memorize_sort_hot(IN(int) hot_slot, IN(int) writers, IN(int) base, IN(int) list, OUT(int) sorted, IN(int) counters, int units) {
+    DYNAMIC_SHARED(unsigned, bits);
+    SHARED(int, below, 256);
+    const int words = (units + 31) / 32, share = (words + 255) / 256, t = (int)threadIdx.x;
+    for (int hot = (int)blockIdx.x; hot < counters[COUNT_HOT]; hot += (int)gridDim.x) {
+        const int slot = hot_slot[hot], length = writers[slot], first = base[slot];
+        __syncthreads();
+        for (int word = t; word < words; word += 256) bits[word] = 0;
+        __syncthreads();
+        for (int i = t; i < length; i += 256) {
+            const int unit = list[first + i] / TOP_K;
+            atomicOr(&bits[unit / 32], 1u << (unit % 32));
+        }
+        __syncthreads();
+        int count = 0;
+        for (int word = t * share; word < min((t + 1) * share, words); word++) count += __popc(bits[word]);
+        below[t] = count;
+        __syncthreads();
+        for (int i = t; i < length; i += 256) {
+            const int entry = list[first + i], unit = entry / TOP_K, word = unit / 32, owner = word / share;
+            int rank = __popc(bits[word] & ((1u << (unit % 32)) - 1));
+            for (int w = owner * share; w < word; w++) rank += __popc(bits[w]);
+            for (int other = 0; other < owner; other++) rank += below[other];
+            sorted[first + rank] = entry;
+        }
+    }
+}
+
+// F of MEM-4: factors of the rules, READ_FACTOR and PAIR_FACTOR.
+DEVICE float step_factor(IN(int) counters, int samples, int pair_rows, int has_mask) {
+    double pair_factor = 1.0;
+    if (PAIR_FACTOR) pair_factor = pair_rows == 0 ? 0.0 : (double)(has_mask ? counters[COUNT_UNMASKED] : samples) / pair_rows;
+    return (float)((READ_FACTOR ? (double)ENTRIES : 1.0) * pair_factor);
+}
+
+// Whether no number of this step can overflow: bounds from the largest numbers seen.
+DEVICE bool cannot_overflow(IN(unsigned) limits, float factor, int pair_rows) {
+    const double value = __uint_as_float(limits[0]), weight = __uint_as_float(limits[1]), residual = __uint_as_float(limits[2]);
+    const double sum = (double)pair_rows * ENTRIES * weight * residual;
+    const double bound = (sum * (1.0 + factor) + value) * (1.0 + (double)LEARNING_RATE) + 2.0 * value;
+    return !DECAY_GROWS && bound < 1e37;
+}
+
+// The step of one feature; in mode CHECK only a look at it.
+DEVICE void step_feature(OUT(int) flag, int chunk, int mode, OUT(float) slot_values, Index at, float gradient) {
+    const float after = descend(slot_values[at], gradient);
+    if (mode == MODE_APPLY) {
+        slot_values[at] = after;
+    } else {
+        if (!isfinite(gradient)) raise(flag, chunk, FLAG_VALUE_GRADIENT);
+        if (!isfinite(after)) raise(flag, chunk, FLAG_SLOT_VALUES);
+    }
+}
+
+DEVICE bool is_idle(OUT(int) flag, int mode, IN(unsigned) limits, float factor, int pair_rows) {
+    return mode == MODE_APPLY ? flag[0] != FLAG_NONE : cannot_overflow(limits, factor, pair_rows);
+}
+
+KERNEL void __launch_bounds__(128, 8)
+memorize_segments(OUT(int) flag, int chunk, int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial,
+                  IN(int) counts, IN(int) writers, IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights,
+                  IN(float) residuals, OUT(float) partials, OUT(float) slot_values, IN(int) counters, IN(unsigned) limits,
+                  int samples, int pair_rows, int has_mask) {
+    SHARED(int, entry_row, SEGMENT);
+    SHARED(float, entry_weight, SEGMENT);
+    const float factor = step_factor(counters, samples, pair_rows, has_mask);
+    if (is_idle(flag, mode, limits, factor, pair_rows)) return;
+    for (int segment = (int)blockIdx.x; segment < counters[COUNT_SEGMENTS]; segment += (int)gridDim.x) {
+        const int slot = segment_slot[segment], first = segment_first[segment], partial = segment_partial[segment];
+        const int length = min(writers[slot] - first, SEGMENT), lane = (int)threadIdx.x;
+        __syncthreads();
+        if (lane < 32) {
+            int entry = 0x7fffffff, rank = lane;
+            if (lane < length) entry = partial < 0 ? list[base[slot] + lane] : sorted[base[slot] + first + lane];
+            if (partial < 0) {
+                rank = 0;
+                for (int other = 0; other < length; other++) rank += __shfl_sync(FULL_WARP, entry, other) < entry;
+            }
+            if (lane < length) entry_row[rank] = entry / ENTRIES, entry_weight[rank] = weights[entry];
+        }
+        __syncthreads();
+        const float scale = factor / (float)max((int)counts[slot], 1);
+        for (int d = lane * 4; d < VALUE_DIM; d += 512) {
+            if (VALUE_DIM % 4 == 0) {
+                float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 4
+                for (int i = 0; i < length; i++) {
+                    const float w = entry_weight[i];
+                    const float4 r = load4(residuals, (Index)entry_row[i] * VALUE_DIM + d);
+                    sum.x = fmaf(w, r.x, sum.x), sum.y = fmaf(w, r.y, sum.y);
+                    sum.z = fmaf(w, r.z, sum.z), sum.w = fmaf(w, r.w, sum.w);
+                }
+                if (partial >= 0) {
+                    store4(partials, (Index)partial * VALUE_DIM + d, sum);
+                } else {
+                    const Index at = (Index)slot * VALUE_DIM + d;
+                    const float4 v = load4(slot_values, at);
+                    const float4 g = make_float4(scale * sum.x, scale * sum.y, scale * sum.z, scale * sum.w);
+                    const float4 after = make_float4(descend(v.x, g.x), descend(v.y, g.y), descend(v.z, g.z), descend(v.w, g.w));
+                    if (mode == MODE_APPLY) {
+                        store4(slot_values, at, after);
+                    } else {
+                        if (!isfinite(g.x) || !isfinite(g.y) || !isfinite(g.z) || !isfinite(g.w))
+                            raise(flag, chunk, FLAG_VALUE_GRADIENT);
+                        if (!isfinite(after.x) || !isfinite(after.y) || !isfinite(after.z) || !isfinite(after.w))
+                            raise(flag, chunk, FLAG_SLOT_VALUES);
+                    }
+                }
+            } else {
+                for (int f = d; f < min(d + 4, VALUE_DIM); f++) {
+                    float sum = 0.0f;
+                    for (int i = 0; i < length; i++)
+                        sum = fmaf(entry_weight[i], residuals[(Index)entry_row[i] * VALUE_DIM + f], sum);
+                    if (partial >= 0) partials[(Index)partial * VALUE_DIM + f] = sum;
+                    else step_feature(flag, chunk, mode, slot_values, (Index)slot * VALUE_DIM + f, scale * sum);
+                }
+            }
+        }
+    }
+}
+
+KERNEL void __launch_bounds__(128, 8)
+memorize_hot(OUT(int) flag, int chunk, int mode, IN(int) hot_slot, IN(int) hot_partial, IN(int) counts, IN(int) writers,
+             IN(float) partials, OUT(float) slot_values, IN(int) counters, IN(unsigned) limits, int samples, int pair_rows,
+             int has_mask) {
+    const float factor = step_factor(counters, samples, pair_rows, has_mask);
+    if (is_idle(flag, mode, limits, factor, pair_rows)) return;
+    for (int hot = (int)blockIdx.x; hot < counters[COUNT_HOT]; hot += (int)gridDim.x) {
+        const int slot = hot_slot[hot], parts = (writers[slot] + SEGMENT - 1) / SEGMENT;
+        const float scale = factor / (float)max((int)counts[slot], 1);
+        for (int d = (int)threadIdx.x; d < VALUE_DIM; d += 128) {
+            float sum = partials[(Index)hot_partial[hot] * VALUE_DIM + d];
+            for (int part = 1; part < parts; part++) sum += partials[(Index)(hot_partial[hot] + part) * VALUE_DIM + d];
+            step_feature(flag, chunk, mode, slot_values, (Index)slot * VALUE_DIM + d, scale * sum);
+        }
+    }
+}
+
+// Weight decay of the slots that nobody writes.                                                                   MEM-5
+KERNEL void __launch_bounds__(256)
+memorize_decay(OUT(int) flag, int chunk, int mode, IN(int) writers, OUT(float) slot_values) {
+    if (mode == MODE_APPLY ? flag[0] != FLAG_NONE : !DECAY_GROWS) return;
+    const Index elements = (Index)SUB_KEYS * SUB_KEYS * VALUE_DIM;
+    for (Index at = (Index)blockIdx.x * 256 + threadIdx.x; at < elements; at += (Index)gridDim.x * 256)
+        if (writers[at / VALUE_DIM] == 0) step_feature(flag, chunk, mode, slot_values, at, 0.0f);
+}
+
+KERNEL void __launch_bounds__(256)
+memorize_clear(IN(int) counted, int counted_entries, IN(int) slots, int pair_entries, OUT(int) counts, OUT(int) writers,
+               OUT(int) counters, OUT(unsigned) limits) {
+    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+    if (e < counted_entries) atomicExch(&counts[counted[e]], 0);
+    if (e < pair_entries) atomicExch(&writers[slots[e]], 0);
+    if (e != 0) return;
+    counters[COUNT_REPORTED] = counters[COUNT_TOUCHED];
+    for (int i = 0; i < COUNT_REPORTED; i++) counters[i] = 0;
+    for (int i = 0; i < 3; i++) limits[i] = 0;
+}

@@ -1,0 +1,98 @@
+// Words that every kernel file uses. Prepended to the files by the crate; no file includes another.
+//
+// Shapes and settings are compile-time constants, given as macros (src/constants.rs lists them):
+//   HEADS, SUB_KEYS, HALF_DIM, VALUE_DIM, TOP_K, KEPT_MAX, PAIRS        shapes; PAIRS = |{(a,b) : (a+1)(b+1) <= TOP_K}|
+//   DOT_PRODUCT, KEEP_TIES, ACTIVATION, EACH_HEAD, CLIP, ...            settings, 0 or 1 or a small number
+//   EPSILON, TEMPERATURE, LEARNING_RATE, ...                            real numbers, f64
+//
+// Two orders of sums are part of every kernel's contract, so that no tile shape, schedule or variant changes a bit:
+//   lane order   term d belongs to lane (d / 4) mod 32; a lane adds its terms ascending; the 32 sums are added as a tree of
+//                lanes 16, 8, 4, 2, 1 apart
+//   list order   terms ascending, one after the other, in segments of SEGMENT terms; the segments' sums ascending
+// Products and sums are fused where fmaf is written, and nowhere else: kernels are compiled with --fmad=false.
+
+#ifndef EMULATOR
+#define KERNEL extern "C" __global__
+#define DEVICE static __device__ __forceinline__
+#define IN(type) const type* __restrict__
+#define OUT(type) type* __restrict__
+#define SHARED(type, name, count) __shared__ type name[count]
+#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#define SPIN_PAUSE() __nanosleep(20)
+#define GRID_BARRIER_PASSED() ((void)0)
+
+// 16 bytes at once: the element must be a multiple of 4.
+DEVICE float4 load4(const float* from, long long at) { return *reinterpret_cast<const float4*>(from + at); }
+DEVICE void store4(float* to, long long at, float4 value) { *reinterpret_cast<float4*>(to + at) = value; }
+#endif
+
+typedef long long Index;
+
+#define FULL_WARP 0xffffffffu
+#define SEGMENT 32
+
+// What was not finite first: 16 chunk + tensor. The smallest wins, as the interpreter checks in this order.       NUM-7
+// Kernels that change the tables read the flag and raise nothing; all others may raise it and do not look at it.
+#define FLAG_NONE 0x7fffffff
+#define FLAG_INPUT 0
+#define FLAG_HALF_SCORES 1
+#define FLAG_PAIR_SCORES 2
+#define FLAG_WEIGHTS 3
+#define FLAG_READS 4
+#define FLAG_PAIR_LOSSES 5
+#define FLAG_VALUE_GRADIENT 6
+#define FLAG_SLOT_VALUES 7
+#define FLAG_ADDRESSING_LOSS 8
+#define FLAG_SUB_KEY_GRADIENT 9
+#define FLAG_SUB_KEYS 10
+
+// Sum of one number per lane, in the tree of lane order; every lane gets the same bits.
+DEVICE float warp_sum(float x) {
+    x += __shfl_xor_sync(FULL_WARP, x, 16);
+    x += __shfl_xor_sync(FULL_WARP, x, 8);
+    x += __shfl_xor_sync(FULL_WARP, x, 4);
+    x += __shfl_xor_sync(FULL_WARP, x, 2);
+    x += __shfl_xor_sync(FULL_WARP, x, 1);
+    return x;
+}
+
+DEVICE double warp_sum_f64(double x) {
+    x += __shfl_xor_sync(FULL_WARP, x, 16);
+    x += __shfl_xor_sync(FULL_WARP, x, 8);
+    x += __shfl_xor_sync(FULL_WARP, x, 4);
+    x += __shfl_xor_sync(FULL_WARP, x, 2);
+    x += __shfl_xor_sync(FULL_WARP, x, 1);
+    return x;
+}
+
+// The same tree by one thread.
+DEVICE float lanes_sum(float* lanes) {
+    for (int apart = 16; apart > 0; apart /= 2)
+        for (int lane = 0; lane < apart; lane++) lanes[lane] = lanes[lane] + lanes[lane + apart];
+    return lanes[0];
+}
+
+DEVICE double lanes_sum_f64(double* lanes) {
+    for (int apart = 16; apart > 0; apart /= 2)
+        for (int lane = 0; lane < apart; lane++) lanes[lane] = lanes[lane] + lanes[lane + apart];
+    return lanes[0];
+}
+
+DEVICE void raise(OUT(int) flag, int chunk, int tensor) { atomicMin(&flag[0], chunk * 16 + tensor); }
+
+// clip(x) of MEM-5
+DEVICE float clipped(float x) {
+    if (CLIP) {
+        const float limit = (float)GRADIENT_CLIP;
+        x = x > limit ? limit : (x < -limit ? -limit : x);
+    }
+    return x;
+}
+
+// p - lr (clip(g) + decay p); a step of zero leaves the bits of p as they are.              MEM-5, ADR-6
+DEVICE float descend(float parameter, float gradient) {
+    float direction = clipped(gradient);
+    if (DECAY) direction = direction + (float)WEIGHT_DECAY * parameter;
+    const float step = (float)LEARNING_RATE * direction;
+    return step == 0.0f ? parameter : parameter - step;
+}

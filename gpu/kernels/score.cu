@@ -1,0 +1,128 @@
+// Stage score, fast: a number per sub-key by which the nearest are found.                  SCR-1, SCR-2, NUM-2
+//
+//   inverse distance   ranking[r,h,m,i] = |K[h,m,i]|^2 - 2 q[r,h,m] . K[h,m,i]      = |q - K|^2 - |q|^2
+//   dot product        ranking[r,h,m,i] = -q[r,h,m] . K[h,m,i]
+//
+// The smaller, the better. Scores themselves are not computed here: select.cu computes those that can win, from the
+// differences, and proves from a bound of this file's error that no other can. So no bit of a result depends on the order of
+// sums here, nor on the tile.
+//
+// Shapes     queries [rows, HEADS, 2, HALF_DIM]; sub_keys [HEADS, 2, SUB_KEYS, HALF_DIM]; norms [HEADS, 2, SUB_KEYS];
+//            ranking [rows, HEADS, 2, SUB_KEYS]; all dense, row-major
+// Precision  f32, fused multiply-add; error at most gamma(HALF_DIM + 2) (max |K|^2 + 2 |q| max |K|)
+// score_norms  grid (HEADS 2 SUB_KEYS / 8), block 256: one warp per sub-key, lane order
+// score_rank   grid (HEADS 2, row tiles, sub-key tiles) flattened, sub-key tiles fastest; block (TILE / PER)^2; shared memory
+//              2 DEPTH (TILE + 4) floats. Thread (x, y) holds PER x PER sums: rows y PER ... , sub-keys x PER ...
+//
+// Departures from the reference
+//   1. |q|^2 is left out: it is the same for all sub-keys of a row, and keeping it costs digits near a tie.
+//   2. No logarithm: it is monotone.
+
+#define DEPTH 16
+
+KERNEL void __launch_bounds__(256) score_norms(IN(float) sub_keys, OUT(float) norms) {
+    const int lane = threadIdx.x % 32;
+    const int key = (int)(blockIdx.x * 8 + threadIdx.x / 32);
+    if (key >= HEADS * 2 * SUB_KEYS) return;
+    float sum = 0.0f;
+    for (int block = lane * 4; block < HALF_DIM; block += 128)
+        for (int d = block; d < min(block + 4, HALF_DIM); d++) {
+            const float k = sub_keys[(Index)key * HALF_DIM + d];
+            sum = fmaf(k, k, sum);
+        }
+    sum = warp_sum(sum);
+    if (lane == 0) norms[key] = sum;
+}
+
+// Four numbers of one vector, 0 beyond its end.
+DEVICE float4 four_of(IN(float) vectors, Index vector, bool exists, int d) {
+    if (!exists || d >= HALF_DIM) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (HALF_DIM % 4 == 0) return load4(vectors, vector * HALF_DIM + d);
+    const Index at = vector * HALF_DIM + d;
+    return make_float4(vectors[at], d + 1 < HALF_DIM ? vectors[at + 1] : 0.0f,
+                       d + 2 < HALF_DIM ? vectors[at + 2] : 0.0f, d + 3 < HALF_DIM ? vectors[at + 3] : 0.0f);
+}
+
+#define THREADS ((TILE / PER) * (TILE / PER))
+#define STRIDE (TILE + 4)
+#define LOADS ((TILE * (DEPTH / 4) + THREADS - 1) / THREADS)
+
+// PER neighbours of a row of a tile.
+DEVICE void take(IN(float) tile, int at, float* numbers) {
+#pragma unroll
+    for (int i = 0; i < PER; i += 4) {
+        if (PER % 4 == 0) {
+            const float4 four = load4(tile, at + i);
+            numbers[i] = four.x, numbers[i + 1] = four.y, numbers[i + 2] = four.z, numbers[i + 3] = four.w;
+        } else {
+            for (int j = i; j < min(i + 4, PER); j++) numbers[j] = tile[at + j];
+        }
+    }
+}
+
+// Four numbers of a vector into a tile, the depth first, so that the inner product reads along rows.
+DEVICE void put(OUT(float) tile, int load, float4 numbers) {
+    const int at = (int)threadIdx.x + load * THREADS;
+    if (at >= TILE * (DEPTH / 4)) return;
+    const int to = at % (DEPTH / 4) * 4 * STRIDE + at / (DEPTH / 4);
+    tile[to] = numbers.x, tile[to + STRIDE] = numbers.y;
+    tile[to + 2 * STRIDE] = numbers.z, tile[to + 3 * STRIDE] = numbers.w;
+}
+
+KERNEL void __launch_bounds__(THREADS, PER <= 4 ? 4 : 1)
+score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows) {
+    SHARED(float, query_tile, DEPTH * STRIDE);
+    SHARED(float, key_tile, DEPTH * STRIDE);
+    const int side = TILE / PER;
+    const int x = threadIdx.x % side, y = threadIdx.x / side;
+    const int key_tiles = (SUB_KEYS + TILE - 1) / TILE, row_tiles = (rows + TILE - 1) / TILE;
+    const int first_key = (int)(blockIdx.x % key_tiles) * TILE;
+    const int first_row = (int)(blockIdx.x / key_tiles % row_tiles) * TILE;
+    const int half = (int)(blockIdx.x / key_tiles / row_tiles);
+    float sums[PER][PER];
+    float4 next_q[LOADS], next_k[LOADS];
+#pragma unroll
+    for (int i = 0; i < PER; i++)
+#pragma unroll
+        for (int j = 0; j < PER; j++) sums[i][j] = 0.0f;
+
+    // The loads of the next depth are under way while the products of this one are formed.
+    for (int depth = -DEPTH; depth < HALF_DIM; depth += DEPTH) {
+        const bool more = depth + DEPTH < HALF_DIM;
+#pragma unroll
+        for (int load = 0; load < LOADS; load++) {
+            const int at = (int)threadIdx.x + load * THREADS;
+            const int vector = at / (DEPTH / 4), d = depth + DEPTH + at % (DEPTH / 4) * 4;
+            const int row = first_row + vector, key = first_key + vector;
+            const bool here = more && at < TILE * (DEPTH / 4);
+            next_q[load] = four_of(queries, (Index)row * (HEADS * 2) + half, here && row < rows, d);
+            next_k[load] = four_of(sub_keys, (Index)half * SUB_KEYS + key, here && key < SUB_KEYS, d);
+        }
+        if (depth >= 0) {
+#pragma unroll
+            for (int d = 0; d < DEPTH; d++) {
+                float q[PER], k[PER];
+                take(query_tile, d * STRIDE + y * PER, q);
+                take(key_tile, d * STRIDE + x * PER, k);
+#pragma unroll
+                for (int i = 0; i < PER; i++)
+#pragma unroll
+                    for (int j = 0; j < PER; j++) sums[i][j] = fmaf(q[i], k[j], sums[i][j]);
+            }
+            __syncthreads();
+        }
+        if (!more) break;
+#pragma unroll
+        for (int load = 0; load < LOADS; load++) put(query_tile, load, next_q[load]), put(key_tile, load, next_k[load]);
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < PER; i++)
+#pragma unroll
+        for (int j = 0; j < PER; j++) {
+            const int row = first_row + y * PER + i, key = first_key + x * PER + j;
+            if (row >= rows || key >= SUB_KEYS) continue;
+            const float rank = DOT_PRODUCT ? -sums[i][j] : fmaf(-2.0f, sums[i][j], norms[half * SUB_KEYS + key]);
+            ranking[((Index)row * (HEADS * 2) + half) * SUB_KEYS + key] = rank;
+        }
+}

@@ -1,0 +1,122 @@
+//! Shapes and settings as the compile-time constants of the kernels, and the limits of those.
+
+use fwpkm_reference::rules::{Kept, PairFactor, ReadFactor, SubKeyLoss};
+use fwpkm_reference::settings::{Activation, Score, WeightsOver};
+use fwpkm_reference::{Rules, Settings};
+
+use crate::error::{Error, Result};
+
+/// Most sub-keys per half: a lane of the selecting warp holds n / 32 numbers in registers.
+pub const MOST_SUB_KEYS: usize = 2048;
+/// Most slots per head: a lane per rank.
+pub const MOST_TOP_K: usize = 32;
+/// Longest half of a query: `NUM-2`'s condition (m + 8)² u ≤ 1/2, and shared memory of the gradient.
+pub const MOST_HALF_DIM: usize = 1024;
+/// Most numbers of a slot.
+pub const MOST_VALUE_DIM: usize = 1 << 16;
+/// Most heads.
+pub const MOST_HEADS: usize = 64;
+
+/// How work is cut: the square tile of a block that scores, and the blocks that share lists.
+///
+/// Results do not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Rows and sub-keys of a block.
+    pub side: usize,
+    /// Rows and sub-keys of a thread; divides `side`.
+    pub per_thread: usize,
+    /// Most blocks for a list whose length only the device knows; each takes every so many-th piece.
+    pub blocks: usize,
+}
+
+impl Tile {
+    /// Many blocks of little work, for few rows.
+    pub const SMALL: Self = Self { side: 64, per_thread: 4, blocks: 8192 };
+    /// Fewer loads per product, for many rows.
+    pub const LARGE: Self = Self { side: 128, per_thread: 8, blocks: 8192 };
+}
+
+/// The constants of a module, by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constants {
+    values: Vec<(&'static str, f64)>,
+    reals: usize,
+}
+
+impl Constants {
+    /// The constants of a memory.
+    ///
+    /// # Errors   `Error::Limit` where the kernels cannot do it
+    pub fn new(settings: &Settings, rules: &Rules, tile: Tile) -> Result<Self> {
+        settings.check()?;
+        limit("sub_keys", settings.sub_keys, MOST_SUB_KEYS)?;
+        limit("top_k", settings.top_k, MOST_TOP_K)?;
+        limit("key_dim", settings.key_dim, 2 * MOST_HALF_DIM)?;
+        limit("value_dim", settings.value_dim, MOST_VALUE_DIM)?;
+        limit("heads", settings.heads, MOST_HEADS)?;
+        let k = settings.top_k;
+        let ties = rules.kept == Kept::Ties;
+        let activation = match settings.activation {
+            Activation::Softmax => 0,
+            Activation::Silu => 1,
+            Activation::Relu => 2,
+        };
+        let (eta, lambda) = (settings.learning_rate, settings.weight_decay);
+        let epsilon = match settings.score {
+            Score::InverseDistance { epsilon } => epsilon,
+            Score::DotProduct => 1.0,
+        };
+        let integers = [
+            ("HEADS", settings.heads),
+            ("SUB_KEYS", settings.sub_keys),
+            ("HALF_DIM", settings.half_dim()),
+            ("VALUE_DIM", settings.value_dim),
+            ("TOP_K", k),
+            ("KEPT_MAX", if ties { settings.sub_keys } else { k }),
+            ("PAIRS", (1..=k).map(|rank| k / rank).sum()),
+            ("DOT_PRODUCT", usize::from(settings.score == Score::DotProduct)),
+            ("KEEP_TIES", usize::from(ties)),
+            ("ACTIVATION", activation),
+            ("EACH_HEAD", usize::from(settings.weights_over == WeightsOver::EachHead)),
+            ("CLIP", usize::from(settings.gradient_clip.is_some())),
+            ("DECAY", usize::from(lambda != 0.0)),
+            // Whether P - η λ P can be larger than P, or λ P than any number.
+            ("DECAY_GROWS", usize::from(lambda > 1.0 || eta * lambda > 1.0)),
+            ("READ_FACTOR", usize::from(rules.read_factor == ReadFactor::SlotsPerToken)),
+            ("PAIR_FACTOR", usize::from(rules.pair_factor == PairFactor::SamplesPerPair)),
+            ("SUB_KEY_MEAN", usize::from(rules.sub_key_loss == SubKeyLoss::Mean)),
+            ("MEMORY_TO_SUB_KEYS", usize::from(settings.memory_gradient_to_sub_keys)),
+            ("TILE", tile.side),
+            ("PER", tile.per_thread),
+        ];
+        let reals = [
+            ("EPSILON", epsilon),
+            ("TEMPERATURE", settings.temperature),
+            ("LEARNING_RATE", eta),
+            ("WEIGHT_DECAY", lambda),
+            ("GRADIENT_CLIP", settings.gradient_clip.unwrap_or(1.0)),
+            ("LOG_EPSILON", rules.log_epsilon),
+            ("ADDRESSING_WEIGHT", settings.addressing_weight),
+        ];
+        let mut values: Vec<_> = reals.to_vec();
+        values.extend(integers.map(|(name, value)| (name, value as f64)));
+        Ok(Self { values, reals: reals.len() })
+    }
+
+    /// Names and values.
+    pub fn values(&self) -> &[(&'static str, f64)] {
+        &self.values
+    }
+
+    /// As options of a compiler: `-DNAME=value`, integers without a point.
+    pub fn options(&self) -> Vec<String> {
+        let (reals, integers) = self.values.split_at(self.reals);
+        let reals = reals.iter().map(|(name, value)| format!("-D{name}={value:?}"));
+        reals.chain(integers.iter().map(|(name, value)| format!("-D{name}={value:.0}"))).collect()
+    }
+}
+
+fn limit(what: &'static str, given: usize, most: usize) -> Result<()> {
+    if given <= most { Ok(()) } else { Err(Error::Limit { what, given: given as u128, most: most as u128 }) }
+}

@@ -1,0 +1,233 @@
+//! Compiled kernels, and the launches of a reading. Nothing here waits for the device.                        CHK-1
+
+use std::cell::RefCell;
+
+use fwpkm_reference::{Rules, Settings};
+
+use crate::backend::{Argument, Backend, Shape};
+use crate::buffers::{ChunkBuffers, TableBuffers};
+use crate::constants::{Constants, Tile};
+use crate::error::Result;
+use crate::timing::Launch;
+
+/// Which kernels run. Both give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// One thread per row, slot or number; for tests.
+    Simple,
+    /// Warps and tiles.
+    Fast(Tile),
+}
+
+impl Variant {
+    fn tile(self) -> Tile {
+        match self {
+            Self::Simple => Tile::SMALL,
+            Self::Fast(tile) => tile,
+        }
+    }
+}
+
+/// As in kernels/prelude.cuh.
+pub(crate) const FLAG_NONE: i32 = i32::MAX;
+/// Chunk numbers that fit beside the tensor in a flag.
+pub(crate) const CHUNKS: usize = 1 << 26;
+
+/// A step to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepPlan {
+    /// Rows of the chunk, from the first of the queue.
+    pub(crate) rows: usize,
+    /// Rows of those whose target is present.
+    pub(crate) pair_rows: usize,
+    /// Rows whose slots are counted, in buffer `counted` where they are not the chunk's own.
+    pub(crate) counted_rows: usize,
+    /// Whether the chunk is read again first.
+    pub(crate) reread: bool,
+    pub(crate) has_gates: bool,
+    pub(crate) has_mask: bool,
+    /// Number of the step.
+    pub(crate) chunk: i32,
+}
+
+/// Compiled kernels with the settings they were compiled for.
+#[derive(Debug)]
+pub(crate) struct Driver<B: Backend> {
+    pub(crate) backend: B,
+    pub(crate) settings: Settings,
+    pub(crate) rules: Rules,
+    pub(crate) variant: Variant,
+    module: B::Module,
+    /// The launches so far, where they are timed one by one.
+    pub(crate) profile: RefCell<Option<Vec<Launch<B>>>>,
+}
+
+/// Arguments in order.
+macro_rules! arguments {
+    ($($argument:expr),* $(,)?) => { &[$(ToArgument::to_argument($argument)),*] };
+}
+
+trait ToArgument<'a, Buffer> {
+    fn to_argument(self) -> Argument<'a, Buffer>;
+}
+impl<'a, Buffer> ToArgument<'a, Buffer> for &'a Buffer {
+    fn to_argument(self) -> Argument<'a, Buffer> {
+        Argument::Buffer(self, 0)
+    }
+}
+impl<'a, Buffer> ToArgument<'a, Buffer> for (&'a Buffer, usize) {
+    /// A buffer, from the given 4-byte number on.
+    fn to_argument(self) -> Argument<'a, Buffer> {
+        Argument::Buffer(self.0, self.1 * 4)
+    }
+}
+impl<'a, Buffer> ToArgument<'a, Buffer> for i32 {
+    fn to_argument(self) -> Argument<'a, Buffer> {
+        Argument::Integer(self)
+    }
+}
+
+fn shape(units: usize, per_block: usize, block: usize) -> Shape {
+    Shape { grid: units.div_ceil(per_block), block, shared: 0 }
+}
+
+/// Shapes were checked against limits far below 2^31.
+fn int(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+mod address;
+mod step;
+
+impl<B: Backend> Driver<B> {
+    pub(crate) fn new(backend: B, settings: &Settings, rules: &Rules, variant: Variant) -> Result<Self> {
+        let module = backend.load(&Constants::new(settings, rules, variant.tile())?)?;
+        Ok(Self {
+            backend,
+            settings: settings.clone(),
+            rules: rules.clone(),
+            variant,
+            module,
+            profile: RefCell::new(None),
+        })
+    }
+
+    fn blocks(&self) -> usize {
+        self.variant.tile().blocks
+    }
+
+    fn launch(&self, kernel: &'static str, shape: Shape, arguments: &[Argument<B::Buffer>]) -> Result<()> {
+        if shape.grid == 0 {
+            return Ok(());
+        }
+        if let Some(launches) = &mut *self.profile.borrow_mut() {
+            let from = self.backend.moment()?;
+            self.backend.launch(&self.module, kernel, shape, arguments)?;
+            launches.push((kernel, from, self.backend.moment()?));
+            return Ok(());
+        }
+        self.backend.launch(&self.module, kernel, shape, arguments)
+    }
+
+    /// Whether tokens that were copied into the queue are finite, from row `from` on.                          [NUM-7]
+    pub(crate) fn check_input(
+        &self,
+        t: &TableBuffers<B>,
+        c: &ChunkBuffers<B>,
+        (from, rows): (usize, usize),
+        has_gates: bool,
+        chunk: i32,
+    ) -> Result<()> {
+        let (query, value) = (self.settings.heads * self.settings.key_dim, self.settings.value_dim);
+        let (queue, gate) = (&c.queue, usize::from(has_gates));
+        for (number, buffer, width) in [(1, &queue.queries, query), (2, &queue.values, value), (3, &queue.gates, gate)]
+        {
+            let blocks = Shape { grid: (rows * width).div_ceil(256).min(self.blocks()), block: 256, shared: 0 };
+            let numbers = (buffer, from * width);
+            let arguments = arguments![&t.flag, chunk, number, numbers, int(from), int(rows), int(width)];
+            self.launch("input_check", blocks, arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Multiply-adds without memory.
+    pub(crate) fn measure(&self, shape: Shape, sums: &B::Buffer, rounds: i32) -> Result<()> {
+        self.launch("measure_fma", shape, arguments![sums, rounds])
+    }
+
+    /// Norms of the sub-keys, after the tables were written from outside.
+    pub(crate) fn prepare(&self, t: &TableBuffers<B>) -> Result<()> {
+        let keys = self.settings.heads * 2 * self.settings.sub_keys;
+        self.launch("score_norms", shape(keys, 8, 256), arguments![&t.sub_keys, &t.norms])
+    }
+
+    /// Reads `rows` rows of the queue, from row `from` on, with the tables as they are.               [CHK-1]
+    pub(crate) fn read(
+        &self,
+        t: &TableBuffers<B>,
+        c: &ChunkBuffers<B>,
+        from: usize,
+        rows: usize,
+        chunk: i32,
+    ) -> Result<()> {
+        let s = &self.settings;
+        let (units, entries) = (s.heads * 2, s.heads * s.top_k);
+        let queries = (&c.queue.queries, from * s.heads * s.key_dim);
+        let half_indices = (&c.half_indices, from * units * s.top_k);
+        let half_values = (&c.half_values, from * units * s.top_k);
+        let (ranks, slots) = ((&c.ranks, from * entries), (&c.slots, from * entries));
+        let (merits, weights) = ((&c.merits, from * entries * 2), (&c.weights, from * entries));
+        let reads = (&c.reads, from * s.value_dim);
+        match self.variant {
+            Variant::Simple => {
+                let distances = (&c.distances, from * units * s.sub_keys);
+                self.score_all(t, c, from, rows, chunk)?;
+                self.launch(
+                    "select_each",
+                    shape(rows * s.heads, 64, 64),
+                    arguments![&t.flag, chunk, distances, half_indices, half_values, ranks, merits, slots, int(rows)],
+                )?;
+                let arguments =
+                    arguments![&t.flag, chunk, merits, slots, &t.slot_values, weights, reads, &t.limits, int(rows)];
+                self.launch("read_each", shape(rows, 64, 64), arguments)
+            }
+            Variant::Fast(tile) => {
+                let ranking = (&c.ranking, from * units * s.sub_keys);
+                let tiles = rows.div_ceil(tile.side) * s.sub_keys.div_ceil(tile.side) * units;
+                self.launch(
+                    "score_rank",
+                    shape(tiles, 1, (tile.side / tile.per_thread).pow(2)),
+                    arguments![queries, &t.sub_keys, &t.norms, ranking, int(rows)],
+                )?;
+                self.launch(
+                    "select_best",
+                    shape(rows * s.heads, 8, 256),
+                    arguments![
+                        &t.flag,
+                        chunk,
+                        queries,
+                        &t.sub_keys,
+                        &t.norms,
+                        ranking,
+                        half_indices,
+                        half_values,
+                        ranks,
+                        merits,
+                        slots,
+                        int(rows)
+                    ],
+                )?;
+                let arguments = arguments![&t.flag, chunk, merits, slots, &t.slot_values, weights, reads, &t.limits];
+                self.launch("read_slots", shape(rows, 1, 128), arguments)
+            }
+        }
+    }
+
+    fn score_all(&self, t: &TableBuffers<B>, c: &ChunkBuffers<B>, from: usize, rows: usize, chunk: i32) -> Result<()> {
+        let s = &self.settings;
+        let queries = (&c.queue.queries, from * s.heads * s.key_dim);
+        let distances = (&c.distances, from * s.heads * 2 * s.sub_keys);
+        let threads = shape(rows * s.heads * 2 * s.sub_keys, 128, 128);
+        self.launch("score_all", threads, arguments![&t.flag, chunk, queries, &t.sub_keys, distances, int(rows)])
+    }
+}

@@ -1,0 +1,92 @@
+//! What can go wrong, each with what was found, what is needed, and how to get it.
+
+/// An error of the CUDA implementation.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What the interpreter refuses as well: settings, shapes, numbers that are not finite, divergence.
+    #[error(transparent)]
+    Memory(#[from] fwpkm_reference::Error),
+    /// A number from a buffer of the device that is not finite.
+    #[error("{tensor} fed from the device for chunk {chunk}, token {token} of it, sequence {sequence}, are not finite")]
+    NotFinite {
+        /// queries, values or gates.
+        tensor: &'static str,
+        /// Number of the step that the token would have been part of; tables are as before it.
+        chunk: usize,
+        /// Token of the queue.
+        token: usize,
+        /// Sequence.
+        sequence: usize,
+    },
+    /// Within the specification, beyond what the kernels are built for.
+    #[error("{what} is {given}; the kernels take at most {most}")]
+    Limit {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        given: u128,
+        /// The limit.
+        most: u128,
+    },
+    /// No CUDA driver.
+    #[error("no CUDA driver found (libcuda); it comes with NVIDIA's display or data centre driver")]
+    NoDriver,
+    /// A driver, but no such device.
+    #[error("the CUDA driver has {found} devices; device {asked} was asked for")]
+    NoDevice {
+        /// Index asked for.
+        asked: usize,
+        /// Devices there are.
+        found: usize,
+    },
+    /// A driver older than the compiled code needs.
+    #[error("the CUDA driver supports CUDA {found}; {needed} or later is needed: update the driver")]
+    DriverTooOld {
+        /// Version found, as 12.8.
+        found: String,
+        /// Oldest that will do.
+        needed: String,
+    },
+    /// No run-time compiler.
+    #[error(
+        "no NVRTC found (libnvrtc); install it with `pip install nvidia-cuda-nvrtc` and put the folder of its libraries, \
+         nvidia/cu13/lib, on LD_LIBRARY_PATH"
+    )]
+    NoNvrtc,
+    /// A device that is too old for the kernels.
+    #[error("{name} has compute capability {found}; the kernels need 8.0 or later")]
+    Architecture {
+        /// Name of the device.
+        name: String,
+        /// Its compute capability, as 7.5.
+        found: String,
+    },
+    /// The device's memory does not suffice.
+    #[error("no room for {buffer}, {bytes} bytes, on the device; use fewer sequences or a smaller chunk")]
+    OutOfMemory {
+        /// What it was for.
+        buffer: &'static str,
+        /// Its size.
+        bytes: usize,
+    },
+    /// A kernel that does not compile.
+    #[error("the kernels do not compile for {architecture}: {log}")]
+    Compile {
+        /// Architecture, as sm_90.
+        architecture: String,
+        /// What the compiler says.
+        log: String,
+    },
+    /// Something the driver or the emulator refused.
+    #[error("{call} failed: {reason}")]
+    Device {
+        /// What was tried.
+        call: String,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// Result of the CUDA implementation.
+pub type Result<T> = std::result::Result<T, Error>;

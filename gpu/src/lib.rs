@@ -1,0 +1,31 @@
+//! Fast-weight Product Key Memory in CUDA, for inference, and an emulator that runs its kernels on the CPU.
+//!
+//! The kernels stand in `kernels/`, one file per stage of the layer, each with the clauses it implements and its departures
+//! from the interpreter. [`Memory`] has the interpreter's calls. Results are within the error bounds of SPEC.md (NUM) of the
+//! interpreter's, and bit for bit the same for any cut of a text, tile, schedule and run.
+
+mod backend;
+mod buffers;
+mod constants;
+pub mod cuda;
+mod driver;
+#[cfg(feature = "emulator")]
+pub mod emulator;
+mod error;
+mod feed;
+mod memory;
+mod resident;
+mod source;
+mod timing;
+mod tokens;
+mod trace;
+mod transfer;
+
+pub use backend::{Argument, Backend, Number, Shape};
+pub use constants::{Constants, MOST_HALF_DIM, MOST_HEADS, MOST_SUB_KEYS, MOST_TOP_K, MOST_VALUE_DIM, Tile};
+pub use driver::Variant;
+pub use error::{Error, Result};
+pub use memory::Memory;
+pub use resident::Resident;
+pub use timing::{ChunkInput, Timings};
+pub use trace::{Reading, Trace};

@@ -1,0 +1,201 @@
+//! A memory on a device, with the calls of the interpreter's: feed, flush, resets, state.   BAT-2 ... BAT-5
+
+use fwpkm_reference::{Error as MemoryError, Rules, Settings, State, Tables};
+use ndarray::Array2;
+
+use crate::backend::Backend;
+use crate::buffers::{ChunkBuffers, TableBuffers};
+use crate::driver::{CHUNKS, Driver, FLAG_NONE, Variant};
+use crate::error::{Error, Result};
+use crate::transfer::{host, shaped4};
+
+/// A bare memory whose tables, queue and work stay on a device.
+#[derive(Debug)]
+pub struct Memory<B: Backend> {
+    pub(crate) driver: Driver<B>,
+    pub(crate) tables: TableBuffers<B>,
+    chunk: Option<ChunkBuffers<B>>,
+    pub(crate) queued: usize,
+    pub(crate) gates: bool,
+    pub(crate) mask: bool,
+    /// Whether the readings of the queued tokens are of the tables as they are.
+    pub(crate) read: bool,
+    pub(crate) steps: usize,
+    halted: Option<Error>,
+}
+
+/// What is checked of tokens from the device, as in kernels/input.cu; the first has number 1.
+pub(crate) const INPUTS: [&str; 3] = ["queries", "values", "gates"];
+
+/// What is not finite, by the numbers of kernels/prelude.cuh.
+const CHECKED: [(&str, &str); 10] = [
+    ("score", "half_scores"),
+    ("select", "pair_scores"),
+    ("read", "weights"),
+    ("read", "reads"),
+    ("memorize", "pair_losses"),
+    ("memorize", "value_gradient"),
+    ("memorize", "slot_values"),
+    ("address", "addressing_loss"),
+    ("address", "sub_key_gradient"),
+    ("address", "sub_keys"),
+];
+
+impl<B: Backend> Memory<B> {
+    /// A memory with an empty queue.
+    ///
+    /// # Errors   as the interpreter's; `Error::Limit` and those of the device
+    pub fn new(backend: B, settings: Settings, rules: Rules, tables: Tables<f32>, variant: Variant) -> Result<Self> {
+        Self::from_state(backend, State { settings, rules, tables, queued: None, steps: 0 }, variant)
+    }
+
+    /// A memory that goes on from a state, of this implementation or of the interpreter.               [BAT-5]
+    ///
+    /// # Errors   as [`Memory::new`]
+    pub fn from_state(backend: B, state: State<f32>, variant: Variant) -> Result<Self> {
+        // The interpreter checks everything that can be wrong with a state.
+        let State { settings, rules, tables: from, queued, steps } =
+            fwpkm_reference::Memory::from_state(state)?.into_state();
+        let driver = Driver::new(backend, &settings, &rules, variant)?;
+        let tables = TableBuffers::new(&driver.backend, &settings)?;
+        let mut memory = Self {
+            driver,
+            tables,
+            chunk: None,
+            queued: 0,
+            gates: false,
+            mask: false,
+            read: false,
+            steps: 0,
+            halted: None,
+        };
+        memory.put_tables(&from)?;
+        memory.steps = steps;
+        if let Some(queued) = queued {
+            memory.make_room(queued.queries.dim().1)?;
+            memory.put_rows(0, &queued)?;
+            memory.queued = queued.queries.dim().0;
+            (memory.gates, memory.mask) = (queued.gates.is_some(), queued.mask.is_some());
+        }
+        Ok(memory)
+    }
+
+    /// All there is to the memory, copied to the host.                                                 [BAT-5]
+    pub fn state(&self) -> Result<State<f32>> {
+        let settings = self.settings().clone();
+        let queued = if self.queued == 0 { None } else { Some(self.queue()?) };
+        Ok(State { settings, rules: self.rules().clone(), tables: self.tables()?, queued, steps: self.steps })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.driver.settings
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.driver.rules
+    }
+
+    /// Steps taken since the tables were set.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Tokens waiting in the queue.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// The tables as they are now, copied to the host.
+    pub fn tables(&self) -> Result<Tables<f32>> {
+        let s = self.settings();
+        let (heads, n, half) = (s.heads, s.sub_keys, s.half_dim());
+        let sub_keys = self.get(&self.tables.sub_keys, 0, heads * 2 * n * half)?;
+        let slot_values = self.get(&self.tables.slot_values, 0, s.slots() * s.value_dim)?;
+        Ok(Tables {
+            sub_keys: shaped4((heads, 2, n, half), sub_keys)?,
+            slot_values: Array2::from_shape_vec((s.slots(), s.value_dim), slot_values).map_err(host)?,
+        })
+    }
+
+    /// Begins a new text: forgets the queued tokens, keeps the tables.                                  [BAT-2]
+    pub fn reset_queue(&mut self) -> Result<()> {
+        self.queued = 0;
+        self.clear_flag()
+    }
+
+    /// Replaces the tables and keeps the queue, whose counting goes on.                                  [BAT-2]
+    ///
+    /// # Errors   as [`Memory::new`]; the memory is then unchanged
+    pub fn reset_tables(&mut self, tables: &Tables<f32>) -> Result<()> {
+        tables.check(self.settings())?;
+        self.put_tables(tables)?;
+        self.steps = 0;
+        self.read = false;
+        Ok(())
+    }
+
+    pub(crate) fn number(&self) -> i32 {
+        i32::try_from(self.steps % CHUNKS).unwrap_or(0)
+    }
+
+    /// Rows of some tokens
+    pub(crate) fn rows(&self, tokens: usize) -> usize {
+        tokens * self.chunk.as_ref().map_or(0, |chunk| chunk.sequences)
+    }
+
+    pub(crate) fn room(&self) -> Result<&ChunkBuffers<B>> {
+        let missing = || Error::Device { call: "chunk".into(), reason: "no tokens were fed yet".into() };
+        self.chunk.as_ref().ok_or_else(missing)
+    }
+
+    /// Buffers for this number of sequences, kept while it stays the same
+    pub(crate) fn make_room(&mut self, sequences: usize) -> Result<()> {
+        if self.chunk.as_ref().is_none_or(|chunk| chunk.sequences != sequences) {
+            self.chunk = None;
+            let (settings, rules) = (self.settings(), self.rules());
+            let simple = self.driver.variant == Variant::Simple;
+            self.chunk = Some(ChunkBuffers::new(&self.driver.backend, settings, rules, sequences, simple)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clear_flag(&mut self) -> Result<()> {
+        self.halted = None;
+        self.driver.backend.write(&self.tables.flag, 0, &[FLAG_NONE; 4])
+    }
+
+    pub(crate) fn still_running(&self) -> Result<()> {
+        self.halted.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits for the device; whether every number so far is finite                                        [NUM-7]
+    pub(crate) fn check_flag(&mut self) -> Result<()> {
+        let flag: Vec<i32> = self.get(&self.tables.flag, 0, 4)?;
+        if flag[0] == FLAG_NONE {
+            return Ok(());
+        }
+        // The flag holds the number of the step, or its last digits.
+        let behind = self.number().saturating_sub(flag[0] / 16);
+        let chunk = self.steps.saturating_sub(usize::try_from(behind).unwrap_or(0));
+        let error = match usize::try_from(flag[0] % 16).unwrap_or(0).checked_sub(1) {
+            None => self.not_finite(&flag[1..], chunk),
+            Some(tensor) => {
+                let (stage, tensor) = CHECKED.get(tensor).copied().unwrap_or(("numerics", "a number"));
+                MemoryError::Diverged { chunk, stage, tensor }.into()
+            }
+        };
+        self.halted = Some(error.clone());
+        Err(error)
+    }
+
+    /// The first of the numbers from the device that was not finite, tensor by tensor
+    fn not_finite(&self, rows: &[i32], chunk: usize) -> Error {
+        let tensors = INPUTS.iter().zip(rows);
+        let first = tensors.filter(|&(_, &row)| row != FLAG_NONE).map(|(&tensor, &row)| (tensor, row)).next();
+        let (tensor, row) = first.map_or(("a number", 0), |(tensor, row)| (tensor, usize::try_from(row).unwrap_or(0)));
+        let sequences = self.rows(1).max(1);
+        Error::NotFinite { tensor, chunk, token: row / sequences, sequence: row % sequences }
+    }
+}

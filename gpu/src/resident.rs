@@ -1,0 +1,106 @@
+//! Feeding from buffers of the device: nothing is copied to or from the host, and nothing waits.
+
+use fwpkm_reference::Error as MemoryError;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::memory::Memory;
+
+/// Tokens on the device, tokens first, then sequences.
+///
+/// # Shapes   queries: [tokens, sequences, H·`d_k`]; values: [tokens, sequences, `d_v`]; gates, mask (i32, 0 or 1): [tokens,
+///   sequences]
+#[derive(Debug)]
+pub struct Resident<'a, Buffer> {
+    /// T
+    pub tokens: usize,
+    /// B
+    pub sequences: usize,
+    /// q
+    pub queries: &'a Buffer,
+    /// v
+    pub values: &'a Buffer,
+    /// g
+    pub gates: Option<&'a Buffer>,
+    /// Whether a query's pair counts.
+    pub mask: Option<&'a Buffer>,
+}
+
+impl<B: Backend> Memory<B> {
+    /// As [`Memory::feed`], with the reads, [tokens, sequences, `d_v`], left in a buffer of the device.
+    ///
+    /// Numbers that are not finite, given or computed, are found on the device before the step that they belong to: it and all
+    /// later ones write nothing to the tables. [`Memory::settle`], or the next call that waits for the device, reports them; what
+    /// was read since is not to be used.                                                                [NUM-7]
+    ///
+    /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones; those of the device
+    pub fn feed_resident(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
+        if tokens.sequences == 0 {
+            let expected = "[tokens, sequences 1 or more, ..]".to_string();
+            return Err(MemoryError::Shape { tensor: "queries", expected, found: vec![tokens.tokens, 0] }.into());
+        }
+        self.accepts(tokens.sequences, tokens.gates.is_some(), tokens.mask.is_some())?;
+        self.make_room(tokens.sequences)?;
+        self.still_running()?;
+        if self.settings().writes && self.until_border() == 0 && tokens.tokens > 0 {
+            let reason = "a failed chunk waits; call flush or reset_queue first".to_string();
+            return Err(Error::Device { call: "feed_resident".into(), reason });
+        }
+        let mut from = 0;
+        while from < tokens.tokens {
+            let to = tokens.tokens.min(from.saturating_add(self.until_border()));
+            self.feed_slice(tokens, reads, from, to)?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    fn feed_slice(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer, from: usize, to: usize) -> Result<()> {
+        let (query, value, row) = self.row_bytes();
+        let at = self.queued;
+        if at == 0 {
+            self.read = true;
+        }
+        let (room, backend) = (self.room()?, &self.driver.backend);
+        let copy =
+            |into, source, bytes: usize| backend.copy(into, at * bytes, source, from * bytes, (to - from) * bytes);
+        copy(&room.queue.queries, tokens.queries, query)?;
+        copy(&room.queue.values, tokens.values, value)?;
+        tokens.gates.map_or(Ok(()), |gates| copy(&room.queue.gates, gates, row))?;
+        tokens.mask.map_or(Ok(()), |mask| copy(&room.queue.mask, mask, row))?;
+        let rows = (self.rows(at), self.rows(to - from));
+        self.driver.check_input(&self.tables, room, rows, tokens.gates.is_some(), self.number())?;
+        self.driver.read(&self.tables, room, rows.0, rows.1, self.number())?;
+        backend.copy(reads, from * value, &room.reads, at * value, (to - from) * value)?;
+        if !self.settings().writes {
+            return Ok(());
+        }
+        self.queued += to - from;
+        (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
+        if self.is_due() {
+            let (step, keep, counted) = self.due((at, to - from));
+            self.launch_step(step, counted)?;
+            self.steps += 1;
+            self.keep_last(keep)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of a token of all sequences: query, value, one number
+    fn row_bytes(&self) -> (usize, usize, usize) {
+        let (settings, one) = (self.settings(), self.rows(1) * 4);
+        (one * settings.heads * settings.key_dim, one * settings.value_dim, one)
+    }
+
+    /// Waits for the device, and says whether every number since [`Memory::feed_resident`] was finite.
+    ///
+    /// # Errors   `Error::Memory(Diverged)`, `Error::NotFinite`: the tables are those before that step, the queue is empty
+    pub fn settle(&mut self) -> Result<()> {
+        self.check_flag().inspect_err(|error| {
+            if let Error::Memory(MemoryError::Diverged { chunk, .. }) | Error::NotFinite { chunk, .. } = error {
+                self.steps = *chunk;
+                self.queued = 0;
+            }
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! The kernels as one text, and the options they are compiled with.
+
+use crate::constants::Constants;
+
+const PRELUDE: &str = include_str!("../kernels/prelude.cuh");
+const FAST: [&str; 8] = [
+    include_str!("../kernels/measure.cu"),
+    include_str!("../kernels/input.cu"),
+    include_str!("../kernels/score.cu"),
+    include_str!("../kernels/select.cu"),
+    include_str!("../kernels/read.cu"),
+    include_str!("../kernels/memorize.cu"),
+    include_str!("../kernels/memorize_sub_keys.cu"),
+    include_str!("../kernels/address.cu"),
+];
+const SIMPLE: [&str; 5] = [
+    include_str!("../kernels/simple/score.cu"),
+    include_str!("../kernels/simple/select.cu"),
+    include_str!("../kernels/simple/read.cu"),
+    include_str!("../kernels/simple/memorize.cu"),
+    include_str!("../kernels/simple/address.cu"),
+];
+
+/// All kernels, the simple ones after the fast ones, whose functions they use.
+pub(crate) fn source() -> String {
+    let mut text = String::from(PRELUDE);
+    for file in FAST.iter().chain(&SIMPLE) {
+        text.push('\n');
+        text.push_str(file);
+    }
+    text
+}
+
+/// Options of NVRTC. Without --fmad=false products and sums would be fused where the kernels do not say so.
+pub(crate) fn options(constants: &Constants, architecture: &str) -> Vec<String> {
+    let mut options =
+        vec![format!("--gpu-architecture={architecture}"), "--std=c++17".to_string(), "--fmad=false".to_string()];
+    options.extend(constants.options());
+    options
+}

@@ -1,0 +1,235 @@
+//! Time of the CUDA implementation: verified first, then timed by the device, beside what the device can do at most.
+
+use fwpkm_gpu::{Backend, ChunkInput, Memory, Timings, Variant};
+use fwpkm_reference::{Rules, Settings, Tables};
+use ndarray::{Array, Array3, Dimension, ShapeBuilder};
+use ndarray_rand::rand::rngs::StdRng;
+use ndarray_rand::rand::{Rng, SeedableRng};
+use ndarray_rand::rand_distr::StandardNormal;
+use serde::Serialize;
+
+use crate::backend::{DECLARED, run};
+use crate::error::{Error, Result};
+use crate::implementation::Implementation;
+use crate::judge::{Verdict, judge};
+use crate::problem::{Problem, Text, Tokens};
+use crate::run::Plan;
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// Shapes; chunks are read and stepped whole.
+    pub settings: Settings,
+    /// Sequences.
+    pub batches: Vec<usize>,
+    /// Repetitions, of which the median is given.
+    pub repeats: usize,
+    /// Most sub-keys, and most tokens of a chunk, of the verification, whose oracle computes every number in f64.
+    pub verified: usize,
+    /// Bytes that are copied to measure the memory.
+    pub copied: usize,
+    /// Blocks and rounds of the multiply-adds.
+    pub multiply_adds: (usize, i32),
+}
+
+impl Extent {
+    /// The paper's layer.
+    pub fn canonical() -> Self {
+        Self {
+            settings: Settings::paper(),
+            batches: vec![1, 8, 32],
+            repeats: 100,
+            verified: 64,
+            copied: 1 << 30,
+            multiply_adds: (8192, 4096),
+        }
+    }
+
+    /// The same work on shapes that an emulator runs in seconds.
+    pub fn tiny() -> Self {
+        let settings = Settings { sub_keys: 16, key_dim: 16, value_dim: 16, top_k: 4, chunk: 24, ..Settings::paper() };
+        Self { settings, batches: vec![1, 3], repeats: 3, verified: 16, copied: 1 << 12, multiply_adds: (2, 40) }
+    }
+}
+
+/// What was found. No number is here that a device did not measure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Bytes per second, read and written, of a copy; none where there is no time.
+    pub copy_rate: Option<f64>,
+    /// f32 operations per second.
+    pub multiply_add_rate: Option<f64>,
+    /// Chunks, by batch.
+    pub chunks: Vec<Chunk>,
+}
+
+/// Chunks of one batch.
+#[derive(Clone, Debug, Serialize)]
+pub struct Chunk {
+    /// B
+    pub sequences: usize,
+    /// The largest error over its bound that the verification found.
+    pub ratio: f64,
+    /// Launches of a chunk.
+    pub launches: usize,
+    /// Whole chunk, then stage by stage.
+    pub lines: Vec<Line>,
+}
+
+/// A time beside its floor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// "chunk", or a stage.
+    pub name: &'static str,
+    /// Median; none where there is no time.
+    pub seconds: Option<f64>,
+    /// Bytes that have to be read and written.
+    pub bytes: f64,
+    /// f32 operations that have to be done.
+    pub operations: f64,
+    /// The larger of bytes over the copy's rate and operations over the multiply-adds'.
+    pub floor: Option<f64>,
+}
+
+/// Verifies, then measures.
+///
+/// # Errors   `Error::Usage` where the verification fails: nothing is timed then; those of the device
+pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent: &Extent) -> Result<Measured> {
+    let mut rng = StdRng::seed_from_u64(1);
+    let ratios = extent.batches.iter().map(|&batch| verify(new()?, variant, extent, batch, &mut rng));
+    let ratios = ratios.collect::<Result<Vec<_>>>()?;
+    let tables = Tables::random(&extent.settings, &mut rng)?;
+    let mut measured = Measured { copy_rate: None, multiply_add_rate: None, chunks: Vec::new() };
+    for (&sequences, ratio) in extent.batches.iter().zip(ratios) {
+        let (settings, rules) = (extent.settings.clone(), Rules::paper());
+        let mut memory = Memory::new(new()?, settings.clone(), rules, tables.clone(), variant)?;
+        if measured.chunks.is_empty() {
+            let (blocks, rounds) = extent.multiply_adds;
+            let copies = memory.time_copies(extent.copied, extent.repeats)?;
+            measured.copy_rate = median(copies).map(|seconds| 2.0 * extent.copied as f64 / seconds);
+            let operations = blocks as f64 * 256.0 * f64::from(rounds) * 16.0;
+            let runs = memory.time_multiply_adds(blocks, rounds, extent.repeats)?;
+            measured.multiply_add_rate = median(runs).map(|seconds| operations / seconds);
+        }
+        let rows = settings.chunk * sequences;
+        let inputs: Vec<ChunkInput> = (0..4)
+            .map(|_| ChunkInput {
+                queries: normal((rows, settings.heads * settings.key_dim), &mut rng),
+                values: normal((rows, settings.value_dim), &mut rng),
+            })
+            .collect();
+        let timings = memory.time_chunks(sequences, &inputs, extent.repeats)?;
+        let lines = lines(&settings, rows, &timings, &measured);
+        measured.chunks.push(Chunk { sequences, ratio, launches: timings.launches, lines });
+    }
+    Ok(measured)
+}
+
+/// One chunk with fewer sub-keys and tokens, judged like a certified vector
+fn verify<B: Backend>(
+    backend: B,
+    variant: Variant,
+    extent: &Extent,
+    sequences: usize,
+    rng: &mut StdRng,
+) -> Result<f64> {
+    let (sub_keys, chunk) = (extent.settings.sub_keys, extent.settings.chunk);
+    let (sub_keys, chunk) = (sub_keys.min(extent.verified), chunk.min(extent.verified));
+    let settings = Settings { sub_keys, chunk, ..extent.settings.clone() };
+    let tokens = settings.chunk;
+    let problem = Problem {
+        name: format!("bench, B = {sequences}"),
+        clauses: Vec::new(),
+        sequences,
+        tokens,
+        text: Text::Memory(Tokens {
+            queries: normal64((tokens, sequences, settings.heads * settings.key_dim), rng),
+            values: normal64((tokens, sequences, settings.value_dim), rng),
+            gates: None,
+            mask: None,
+        }),
+        tables: Tables::random(&settings, rng)?,
+        projection: None,
+        plan: Plan { settings, rules: Rules::paper(), calls: None, flush: true, trace: true },
+    };
+    let outputs = run(backend, &problem, variant)?;
+    let judgement = judge(&problem, &Implementation::specification(), DECLARED, &outputs)?;
+    if judgement.verdict() == Verdict::Conforms {
+        return Ok(judgement.checks.iter().fold(0.0, |worst, check| check.ratio.max(worst)));
+    }
+    let tensors: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
+    let reason = format!("not timed: {} differs from the specification in {}", problem.name, tensors.join(", "));
+    Err(Error::Usage { reason })
+}
+
+fn normal<D: Dimension, Sh: ShapeBuilder<Dim = D>>(shape: Sh, rng: &mut StdRng) -> Array<f32, D> {
+    Array::from_shape_simple_fn(shape, || rng.sample(StandardNormal))
+}
+
+fn normal64(shape: (usize, usize, usize), rng: &mut StdRng) -> Array3<f64> {
+    normal(shape, rng).mapv(f64::from)
+}
+
+fn median(mut seconds: Vec<f64>) -> Option<f64> {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied()
+}
+
+/// What has to be moved and computed, each tensor once; reads of a table row once for each time it is chosen.
+fn lines(settings: &Settings, rows: usize, timings: &Timings, measured: &Measured) -> Vec<Line> {
+    let Settings { heads, sub_keys, key_dim, value_dim, top_k, .. } = *settings;
+    let real = |numbers: usize| numbers as f64;
+    let (queries, values) = (real(rows * heads * key_dim), real(rows * value_dim));
+    let (keys, rankings) = (real(heads * sub_keys * key_dim), real(rows * heads * 2 * sub_keys));
+    let chosen = real(rows * heads * top_k);
+    let (gathered, written) = (chosen * real(value_dim), 2.0 * real(timings.touched * value_dim));
+    let scoring = 2.0 * real(rows * heads * sub_keys * key_dim);
+    let weighted = 2.0 * chosen * real(value_dim);
+    let kept = 2.0 * chosen * real(key_dim / 2);
+    let stages = [
+        ("chunk", queries + 3.0 * values + 3.0 * keys + gathered + written, scoring + 2.0 * weighted + 2.0 * kept),
+        ("score", queries + keys + rankings, scoring),
+        ("select", rankings, kept),
+        ("read", gathered + values, weighted),
+        ("memorize", 3.0 * values + written, weighted),
+        ("address", queries + 3.0 * keys, kept),
+        ("input", queries + values, 0.0),
+    ];
+    let line = |(name, numbers, operations): (&'static str, f64, f64)| {
+        let seconds = if name == "chunk" { timings.chunks.clone() } else { stage(timings, name) };
+        let bytes = 4.0 * numbers;
+        let rates = measured.copy_rate.zip(measured.multiply_add_rate);
+        let floor = rates.map(|(copy, compute)| (bytes / copy).max(operations / compute));
+        Line { name, seconds: median(seconds), bytes, operations, floor }
+    };
+    stages.into_iter().map(line).collect()
+}
+
+fn stage(timings: &Timings, name: &str) -> Vec<f64> {
+    timings.stages.get(name).cloned().unwrap_or_default()
+}
+
+/// Rows of a table of `Measured`, for people; no figure where there is no time.
+pub fn table(measured: &Measured) -> String {
+    use std::fmt::Write;
+    let mut out = String::new();
+    let rate = |rate: Option<f64>, unit: f64| rate.map_or("-".into(), |rate| format!("{:.2}", rate / unit));
+    let (copy, compute) = (rate(measured.copy_rate, 1e12), rate(measured.multiply_add_rate, 1e12));
+    let _ = writeln!(out, "copy {copy} TB/s, multiply-adds {compute} TFLOP/s in f32, both in this run\n");
+    let _ = writeln!(out, "{:>4}  {:10} {:>11} {:>11} {:>9}", "B", "", "µs", "floor µs", "of floor");
+    let time = |seconds: Option<f64>| seconds.map_or("-".into(), |seconds| format!("{:.2}", seconds * 1e6));
+    for Chunk { sequences, lines, .. } in &measured.chunks {
+        for Line { name, seconds, floor, .. } in lines {
+            let times = seconds.zip(*floor).map_or("-".into(), |(seconds, floor)| format!("{:.1}", seconds / floor));
+            let (seconds, floor) = (time(*seconds), time(*floor));
+            let _ = writeln!(out, "{sequences:4}  {name:10} {seconds:>11} {floor:>11} {times:>9}");
+        }
+    }
+    for Chunk { sequences, ratio, launches, .. } in &measured.chunks {
+        let _ = writeln!(
+            out,
+            "\nB = {sequences}: {launches} launches per chunk; verified, largest error {ratio:.2} of its bound"
+        );
+    }
+    out
+}
