@@ -38,6 +38,15 @@ pub const CERTIFICATE_SCHEMA: &str = include_str!("../schema/certificate.schema.
 /// The JSON Schema (2020-12) of the `closed_form` object of a case file.
 pub const CLOSED_FORM_SCHEMA: &str = include_str!("../schema/closed_form.schema.json");
 
+/// The JSON Schema (2020-12) of `declaration.json` in a folder of recorded outputs.
+pub const DECLARATION_SCHEMA: &str = include_str!("../schema/declaration.schema.json");
+
+/// The JSON Schema (2020-12) of `index.json` beside exported vectors.
+pub const INDEX_SCHEMA: &str = include_str!("../schema/index.schema.json");
+
+/// The JSON Schema (2020-12) of what `check`, `judge` and `identify` print with `--json`.
+pub const REPORT_SCHEMA: &str = include_str!("../schema/report.schema.json");
+
 /// The version of the specification, from its line `Version: x.y.z`; "unversioned" where a text has no such line.
 pub fn version() -> &'static str {
     version_line(TEXT).unwrap_or("unversioned")

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use jsonschema::is_valid;
 use serde_json::{Value, json};
 
 use super::tests::{full_object, object};
-use crate::schema::is_valid;
 use crate::{CASE_SCHEMA, Case, TensorFile, case_paths};
 
 const RELEASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/release");

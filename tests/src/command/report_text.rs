@@ -29,10 +29,12 @@ fn table(out: &mut String, reports: &[Report]) {
     }
     let _ = writeln!(out, "{BOLD:#}");
     let Some(first) = reports.first() else { return };
+    let all_recorded = reports.iter().all(|report| report.not_recorded.is_empty());
+    let none = if all_recorded { "no vector" } else { "nothing recorded" };
     for (number, line) in first.clauses.iter().enumerate() {
         let _ = write!(out, "{:7}{:36}", line.clause, shortened(&line.title, 35));
         if reports.iter().all(|report| report.clauses[number].cases == 0) {
-            let _ = writeln!(out, "{DIM}{:>6}  no vector{DIM:#}", "-");
+            let _ = writeln!(out, "{DIM}{:>6}  {none}{DIM:#}", "-");
             continue;
         }
         let _ = write!(out, "{:>6}", line.cases);
@@ -43,10 +45,10 @@ fn table(out: &mut String, reports: &[Report]) {
         }
         let _ = writeln!(out);
     }
+    let held = if all_recorded { " \"no vector\": the clause is held by tests of this project only." } else { "" };
     let _ = writeln!(
         out,
-        "\n{DIM}cases: vectors judged for the clause. Other numbers: the largest error over its bound; up to 1 conforms. \"no vector\": the \
-         clause is held by tests of this project only.{DIM:#}"
+        "\n{DIM}cases: vectors judged for the clause. Other numbers: the largest error over its bound; up to 1 conforms.{held}{DIM:#}"
     );
 }
 

@@ -144,21 +144,24 @@ fn table(outcome: impl Fn(&str) -> Option<(Option<String>, Vec<String>)>) -> Str
          a softmax without subtracting the largest score (until it overflows); the slope ln p̄ without + 1 where the \
          logarithm has no constant; other orders of exact ties.\n",
     );
-    let mut clause = "";
-    for deviation in deviation::all() {
-        if deviation.clause != clause {
-            clause = deviation.clause;
-            let title = fwpkm_spec::clause(clause).map(|clause| clause.title.clone()).unwrap_or_default();
-            let _ = writeln!(
-                text,
-                "\n## {clause} {title}\n\n| deviation | computes | seen | caught by | identified as |\n|---|---|---|---|---|"
-            );
+    for clause in fwpkm_spec::clauses() {
+        let label = clause.label.to_string();
+        let of_clause: Vec<&Deviation> =
+            deviation::all().iter().filter(|deviation| deviation.clause == label).collect();
+        if of_clause.is_empty() {
+            continue;
         }
-        let (caught, names) = outcome(deviation.name).unwrap_or_default();
-        let named = if names == [deviation.name] { "itself".into() } else { names.join(", ") };
-        let (instead, source) = (deviation.instead.replace('|', "\\|"), deviation.source);
-        let _ =
-            writeln!(text, "| {} | {instead} | {source} | {} | {named} |", deviation.name, caught.unwrap_or_default());
+        let _ = writeln!(
+            text,
+            "\n## {label} {}\n\n| deviation | computes | seen | caught by | identified as |\n|---|---|---|---|---|",
+            clause.title
+        );
+        for deviation in of_clause {
+            let (caught, names) = outcome(deviation.name).unwrap_or_default();
+            let named = if names == [deviation.name] { "itself".into() } else { names.join(", ") };
+            let (name, instead, source) = (deviation.name, deviation.instead.replace('|', "\\|"), deviation.source);
+            let _ = writeln!(text, "| {name} | {instead} | {source} | {} | {named} |", caught.unwrap_or_default());
+        }
     }
     text
 }

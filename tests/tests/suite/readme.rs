@@ -43,3 +43,13 @@ fn the_jobs_shown_are_those_of_the_command() {
         assert!(shown.contains(&format!("fwpkm {job}")), "README.md does not show fwpkm {job}");
     }
 }
+
+#[test]
+fn the_counts_shown_are_those_of_the_suite() {
+    let vectors = fwpkm::vectors::collection::vectors(Path::new(fwpkm::vectors::collection::FOLDER)).unwrap().len();
+    let deviations = fwpkm::deviation::all().len();
+    let (readme, guide) = (text("README.md"), text("docs/src/porting.md"));
+    assert!(readme.contains(&format!("\nall {vectors} vectors conform in 5 kinds of numbers\n")), "{vectors}");
+    assert!(readme.contains(&format!("**{deviations} wrong implementations, all caught.**")), "{deviations}");
+    assert!(guide.contains(&format!("EXPORTED        {vectors} small cases")), "{vectors}");
+}

@@ -43,7 +43,53 @@ fn write(folder: &Path, name: &str, outputs: &Outputs) {
 fn judged(job: &str, folder: &Path) -> (i32, Value) {
     let output = fwpkm(&[job.as_ref(), folder.as_os_str(), "--json".as_ref()]);
     let document: Value = serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    valid(fwpkm_spec::REPORT_SCHEMA, &document);
     (status(&output), document["reports"][0].clone())
+}
+
+/// Fails with every place where a document is not as its schema says.
+fn valid(schema: &str, document: &Value) {
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let wrong: Vec<String> =
+        validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn documents_are_as_their_schemas_say() {
+    let wrong = deviation::all().iter().find(|deviation| deviation.name == "mem-4-sum-instead-of-division").unwrap();
+    let (status, report) = judged("identify", record(&Implementation::deviating(wrong)).path());
+    assert_eq!(status, 1);
+    assert_eq!(report["identification"]["consistent_with"][0]["deviations"][0], wrong.name);
+    let output = fwpkm(&["check", "--json", "--case", "paper/mem_4_heads_and_sequences"]);
+    valid(fwpkm_spec::REPORT_SCHEMA, &serde_json::from_str(&stdout(&output)).unwrap());
+    let folder = TempDir::new().unwrap();
+    let exported = folder.path().join("exported");
+    assert_eq!(super::status(&fwpkm(&["vectors".as_ref(), "export".as_ref(), exported.as_os_str()])), 0);
+    let index = std::fs::read_to_string(exported.join("index.json")).unwrap();
+    valid(fwpkm_spec::INDEX_SCHEMA, &serde_json::from_str(&index).unwrap());
+}
+
+/// What the schema of a declaration allows is read, and nothing else.
+#[test]
+fn schema_and_reader_agree_on_declarations() {
+    let folder = TempDir::new().unwrap();
+    let schema = serde_json::from_str(fwpkm_spec::DECLARATION_SCHEMA).unwrap();
+    let version = serde_json::to_string(fwpkm_spec::version()).unwrap();
+    let (mut good, mut bad) = (0, 0);
+    for key in ["name", "spec", "numbers", "distance", "colour"] {
+        for value in ["null", "1", "[]", "{}", "true", "\"f32\"", "\"bf16\"", "\"F32\"", "\"expanded\"", &version] {
+            let text = format!("{{\"{key}\": {value}}}");
+            std::fs::write(folder.path().join("declaration.json"), &text).unwrap();
+            let document: Value = serde_json::from_str(&text).unwrap();
+            // That it is this version is not for the schema to say.
+            let other_version = key == "spec" && document[key].is_string() && value != version;
+            let valid = jsonschema::is_valid(&schema, &document) && !other_version;
+            assert_eq!(fwpkm::recording::Recording::open(folder.path()).is_ok(), valid, "{text}");
+            *(if valid { &mut good } else { &mut bad }) += 1;
+        }
+    }
+    assert!(good >= 10 && bad >= 20, "{good} {bad}");
 }
 
 #[test]
