@@ -32,6 +32,7 @@ pub struct Command {
 enum Job {
     Check(check::Arguments),
     Judge(judge::Arguments),
+    #[command(about = judge::IDENTIFY, long_about = judge::IDENTIFY_LONG)]
     Identify(judge::Arguments),
     Verify(verify::Arguments),
     Run(run::Arguments),

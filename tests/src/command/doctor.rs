@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::{BOLD, DIM, GREEN, Outcome, YELLOW, print, print_json};
 use crate::error::Result;
 
-/// Say what this machine has for the CUDA implementation and the emulator, and how to get what is missing
+/// Say what this machine has for CUDA and the emulator
 ///
-/// Exit status: 0 everything for --backend cuda is there, 1 something is missing. The interpreter needs nothing.
+/// With the command that installs what is missing. Exit status: 0 everything for --backend cuda is there, 1 something is missing. The interpreter needs nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// One JSON document instead of text

@@ -44,6 +44,15 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// What `identify` is, in a line.
+pub(super) const IDENTIFY: &str = "Say which known implementation recorded outputs are consistent with";
+
+/// The same, in full.
+pub(super) const IDENTIFY_LONG: &str = "Say which known implementation recorded outputs are consistent with
+
+As judge, but only the answer: the specification, a named deviation, several that the vectors cannot tell apart, a pair of two, or \
+nothing known; with the clauses that differ. FOLDER and exit status as for judge.";
+
 fn numbers(text: &str) -> std::result::Result<Numbers, String> {
     let found = Numbers::ALL.into_iter().find(|numbers| numbers.name() == text);
     found.ok_or_else(|| "allowed: f64, f32, bf16, f16".into())
@@ -76,10 +85,7 @@ pub(super) fn judge(arguments: &Arguments) -> Result<Outcome> {
     Ok(outcome(&reports))
 }
 
-/// Say what recorded outputs are consistent with: the nearest known implementation
-///
-/// As judge, but only the answer: the specification, a named deviation, several that the vectors cannot tell apart, a pair of
-/// two, or nothing known; with the clauses that differ.
+/// See [`IDENTIFY_LONG`].
 pub(super) fn identify(arguments: &Arguments) -> Result<Outcome> {
     let (report, _) = judged(arguments)?;
     let reports = [report];
