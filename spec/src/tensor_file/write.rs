@@ -33,10 +33,10 @@ where
     .map_err(|error| Error::io(path, "write", &error))
 }
 
-/// The bytes that [`write`] writes; the path is for messages only.
+/// The bytes that [`write()`] writes; the path is for messages only.
 ///
 /// # Errors
-/// `Format`, as for [`write`].
+/// `Format`, as for [`write()`].
 pub fn to_bytes<N, T>(
     path: impl AsRef<Path>,
     metadata: &BTreeMap<String, String>,
