@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fwpkm::oracle::step_holds;
 use fwpkm_reference::rules::{PairFactor, ReadFactor, SubKeyLoss};
-use fwpkm_reference::settings::{Activation, Border};
+use fwpkm_reference::settings::{Activation, Border, WeightsOver};
 use fwpkm_reference::{Memory, Rules, Settings};
 use ndarray::{Array1, Array2};
 use proptest::prelude::*;
@@ -50,6 +50,18 @@ fn factor(case: &Case, text: &Text<f64>) -> f64 {
 /// Whether relu is smooth around every score.
 fn away_from_the_kink(found: &Stepped) -> bool {
     found.reading.selected.pair_scores.iter().all(|x| x.abs() > 1e-3)
+}
+
+// H = 3, k = 3: nine slots share one softmax, and no other number of them would do.
+#[test]
+fn mem_6_three_heads_share_a_softmax() {
+    let shapes = Settings { heads: 3, sub_keys: 4, top_k: 3, memory_gradient_to_sub_keys: true, ..small() };
+    for weights_over in [WeightsOver::AllHeads, WeightsOver::EachHead] {
+        let settings = Settings { weights_over, ..shapes.clone() };
+        let rules = Rules::paper();
+        let case = Case { settings, rules, sequences: 1, tokens: 4, gates: true, mask: false, seed: 1 };
+        assert!(step_holds::<f64>(&one_chunk(case).scene()).within > 0);
+    }
 }
 
 proptest! {
