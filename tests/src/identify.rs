@@ -20,7 +20,7 @@ use fwpkm_reference::Rules;
 /// By how much some case must be outside the specification's bounds.
 const SEPARATED: f64 = 10.0;
 
-/// The most deviations of which pairs are tried.
+/// The most deviations of which pairs are tried before all are.
 const PAIRED: usize = 32;
 
 /// Cases of its clause that a deviation must explain something of, to be tried in pairs.
@@ -82,10 +82,18 @@ pub fn identify(evidence: &[Evidence], declared: Declaration) -> Identification 
     if !explained.is_empty() {
         return Identification::ConsistentWith(explained);
     }
-    let pairs = pairs(&singles, &failing, declared);
-    let fitting: Vec<&Implementation> = pairs.par_iter().filter(|pair| fits(pair, &order, declared)).collect();
-    let explained = explanations(&fitting, &failing);
-    if explained.is_empty() { Identification::Unknown } else { Identification::ConsistentWith(explained) }
+    // Those that seem to help first; all there are, at some seconds more, only where none of them fits.
+    let helping = helping(&singles, &failing, declared);
+    let all: Vec<&'static Deviation> = deviation::all().iter().collect();
+    for candidates in [helping, all] {
+        let pairs = pairs(&candidates);
+        let fitting: Vec<&Implementation> = pairs.par_iter().filter(|pair| fits(pair, &order, declared)).collect();
+        let explained = explanations(&fitting, &failing);
+        if !explained.is_empty() {
+            return Identification::ConsistentWith(explained);
+        }
+    }
+    Identification::Unknown
 }
 
 fn differs(judgement: &Judgement) -> bool {
@@ -129,8 +137,8 @@ fn explanation(candidate: &Implementation, separated_by: &str, factor: f64) -> E
     }
 }
 
-/// Pairs of deviations that each explain something: under one alone, fewer tensors differ in cases made for its clause.
-fn pairs(singles: &[Implementation], failing: &[&Evidence], declared: Declaration) -> Vec<Implementation> {
+/// Deviations that each explain something: under one alone, fewer tensors differ in cases made for its clause.
+fn helping(singles: &[Implementation], failing: &[&Evidence], declared: Declaration) -> Vec<&'static Deviation> {
     let explains = |candidate: &Implementation| -> usize {
         let made_for = |case: &&&Evidence| {
             let labels = &case.judgement.clauses;
@@ -153,13 +161,16 @@ fn pairs(singles: &[Implementation], failing: &[&Evidence], declared: Declaratio
         .collect();
     helping.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
     helping.truncate(PAIRED);
+    helping.into_iter().flat_map(|(_, candidate)| &candidate.deviations).copied().collect()
+}
+
+/// All pairs of these that can be had at once.
+fn pairs(deviations: &[&'static Deviation]) -> Vec<Implementation> {
     let mut pairs = Vec::new();
-    for (place, (_, first)) in helping.iter().enumerate() {
-        for (_, second) in &helping[place + 1..] {
-            let deviations: Vec<&'static Deviation> =
-                first.deviations.iter().chain(&second.deviations).copied().collect();
-            if compose(&deviations) {
-                pairs.push(Implementation { deviations, ..Implementation::specification() });
+    for (place, first) in deviations.iter().enumerate() {
+        for second in &deviations[place + 1..] {
+            if compose(&[first, second]) {
+                pairs.push(Implementation { deviations: vec![first, second], ..Implementation::specification() });
             }
         }
     }

@@ -20,16 +20,7 @@ const SETS: &[(&[&str], &str)] = &[];
 const UNNAMED_PAIRS: &[(&str, &str, &str)] = &[
     ("mem-3-sum-of-weights", "bat-4-never-writes", "without writes the counts change nothing"),
     ("adr-2-sum-of-rows", "bat-4-never-writes", "without writes the marginal changes nothing"),
-    ("prj-3-constant-of-1e-5", "scr-1-negative-distance", NOT_FOUND),
-    ("rd-1-product-of-half-softmaxes", "adr-4-constant-not-differentiated", NOT_FOUND),
-    ("mem-4-divided-by-one-more", "bat-4-always-writes", NOT_FOUND),
-    ("adr-1-softmax-of-a-scattered-top-k", "mem-5-decay-inside-the-clip", NOT_FOUND),
-    ("adr-3-half-0-only", "chk-2-slot-values-first", NOT_FOUND),
-    ("prj-1-rms-epsilon-of-1e-6", "prj-6-values-l2-for-z-score", NOT_FOUND),
 ];
-
-/// Of a pair that every case may fit, but that the search does not come to try.
-const NOT_FOUND: &str = "the search for pairs does not find it";
 
 /// Deviations that rounding hides, each with the reason.
 const HIDDEN: &[(Numbers, &str, &str)] = &[(
