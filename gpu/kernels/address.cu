@@ -108,13 +108,13 @@ address_marginal(IN(int) kept_count, IN(int) kept_index, IN(float) usage, IN(uns
 
 DEVICE double entropy_term(float p) { return p > 0.0f ? -(double)p * log((double)p + (double)LOG_EPSILON) : 0.0; }
 
-DEVICE void report_loss(OUT(int) flag, int chunk, OUT(float) report) {
+DEVICE void report_loss(OUT(int) flag, OUT(float) report) {
     const float loss = (float)ADDRESSING_WEIGHT * (-report[0] - report[1]);
     report[2] = loss;
-    if (!isfinite(loss)) raise(flag, chunk, FLAG_ADDRESSING_LOSS);
+    if (!isfinite(loss)) raise(flag, FLAG_ADDRESSING_LOSS);
 }
 
-KERNEL void __launch_bounds__(64) address_entropy(OUT(int) flag, int chunk, IN(float) marginal, OUT(float) report) {
+KERNEL void __launch_bounds__(64) address_entropy(OUT(int) flag, IN(float) marginal, OUT(float) report) {
     const int lane = threadIdx.x % 32, half = threadIdx.x / 32;
     double sum = 0.0;
     for (int block = lane * 4; block < SUB_KEYS; block += 128)
@@ -122,7 +122,7 @@ KERNEL void __launch_bounds__(64) address_entropy(OUT(int) flag, int chunk, IN(f
     sum = warp_sum_f64(sum);
     if (lane == 0) report[half] = (float)sum;
     __syncthreads();
-    if (threadIdx.x == 0) report_loss(flag, chunk, report);
+    if (threadIdx.x == 0) report_loss(flag, report);
 }
 
 // usage becomes the coefficient of q - K in the sub-key gradient.                                                 ADR-4
@@ -147,15 +147,15 @@ address_slopes(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(
     }
 }
 
-DEVICE void step_sub_key(OUT(int) flag, int chunk, IN(float) sub_keys, OUT(float) next, Index at, float gradient) {
+DEVICE void step_sub_key(OUT(int) flag, IN(float) sub_keys, OUT(float) next, Index at, float gradient) {
     const float after = descend(sub_keys[at], gradient);
-    if (!isfinite(gradient)) raise(flag, chunk, FLAG_SUB_KEY_GRADIENT);
-    if (!isfinite(after)) raise(flag, chunk, FLAG_SUB_KEYS);
+    if (!isfinite(gradient)) raise(flag, FLAG_SUB_KEY_GRADIENT);
+    if (!isfinite(after)) raise(flag, FLAG_SUB_KEYS);
     next[at] = after;
 }
 
 KERNEL void __launch_bounds__(256)
-address_gradient(OUT(int) flag, int chunk, IN(int) kept_count, IN(int) kept_index, IN(float) coefficients, OUT(unsigned) bits,
+address_gradient(OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float) coefficients, OUT(unsigned) bits,
                  int words, IN(float) queries, IN(float) sub_keys, OUT(float) next) {
     SHARED(float, sums, GROUPS * HALF_DIM);
     const int lane = threadIdx.x % 32, group = threadIdx.x / 32;
@@ -198,7 +198,7 @@ address_gradient(OUT(int) flag, int chunk, IN(int) kept_count, IN(int) kept_inde
     for (int d = (int)threadIdx.x; d < HALF_DIM; d += 256) {
         float gradient = sums[d];
         for (int other = 1; other < GROUPS; other++) gradient += sums[other * HALF_DIM + d];
-        step_sub_key(flag, chunk, sub_keys, next, (Index)blockIdx.x * HALF_DIM + d, gradient);
+        step_sub_key(flag, sub_keys, next, (Index)blockIdx.x * HALF_DIM + d, gradient);
     }
 }
 

@@ -11,7 +11,7 @@
 //   lists      the first to arrive reserves the slot's list and its segments; place   each entry goes into the list
 //   sort_hot   lists of more than SEGMENT entries, through a bitmap of (row, head): an entry's rank is the bits below it
 //   segments, hot, decay   with mode CHECK: raise the flag if a result would not be finite; with APPLY: change the table
-//   clear      sets the counts back to 0
+//   clear      sets the counts back to 0, and goes on to the next chunk's number
 // CHECK returns at once where the largest numbers seen exclude overflow, as they nearly always do.
 //
 // Shapes     reads, residuals [rows, VALUE_DIM]; values [tokens + up to L more, sequences, VALUE_DIM], target of row r at r +
@@ -45,7 +45,7 @@ DEVICE float pair_weight(IN(float) gates, IN(int) mask, int has_gates, int has_m
 }
 
 KERNEL void __launch_bounds__(256)
-memorize_residual(OUT(int) flag, int chunk, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
+memorize_residual(OUT(int) flag, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
                   int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals, OUT(float) pair_losses,
                   OUT(int) counters, OUT(unsigned) limits, int rows) {
     const int lane = threadIdx.x % 32;
@@ -64,7 +64,7 @@ memorize_residual(OUT(int) flag, int chunk, IN(float) reads, IN(float) values, I
     if (lane == 0) {
         pair_weights[row] = f;
         pair_losses[row] = loss;
-        if (!isfinite(loss)) raise(flag, chunk, FLAG_PAIR_LOSSES);
+        if (!isfinite(loss)) raise(flag, FLAG_PAIR_LOSSES);
         if (!has_mask || mask[row] != 0) atomicAdd(&counters[COUNT_UNMASKED], 1);
     }
     grow(limits, 2, largest);
@@ -156,13 +156,13 @@ DEVICE bool cannot_overflow(IN(unsigned) limits, float factor, int pair_rows) {
 }
 
 // The step of one feature; in mode CHECK only a look at it.
-DEVICE void step_feature(OUT(int) flag, int chunk, int mode, OUT(float) slot_values, Index at, float gradient) {
+DEVICE void step_feature(OUT(int) flag, int mode, OUT(float) slot_values, Index at, float gradient) {
     const float after = descend(slot_values[at], gradient);
     if (mode == MODE_APPLY) {
         slot_values[at] = after;
     } else {
-        if (!isfinite(gradient)) raise(flag, chunk, FLAG_VALUE_GRADIENT);
-        if (!isfinite(after)) raise(flag, chunk, FLAG_SLOT_VALUES);
+        if (!isfinite(gradient)) raise(flag, FLAG_VALUE_GRADIENT);
+        if (!isfinite(after)) raise(flag, FLAG_SLOT_VALUES);
     }
 }
 
@@ -171,7 +171,7 @@ DEVICE bool is_idle(OUT(int) flag, int mode, IN(unsigned) limits, float factor, 
 }
 
 KERNEL void __launch_bounds__(128, 8)
-memorize_segments(OUT(int) flag, int chunk, int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial,
+memorize_segments(OUT(int) flag, int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial,
                   IN(int) counts, IN(int) writers, IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights,
                   IN(float) residuals, OUT(float) partials, OUT(float) slot_values, IN(int) counters, IN(unsigned) limits,
                   int samples, int pair_rows, int has_mask) {
@@ -215,9 +215,9 @@ memorize_segments(OUT(int) flag, int chunk, int mode, IN(int) segment_slot, IN(i
                         store4(slot_values, at, after);
                     } else {
                         if (!isfinite(g.x) || !isfinite(g.y) || !isfinite(g.z) || !isfinite(g.w))
-                            raise(flag, chunk, FLAG_VALUE_GRADIENT);
+                            raise(flag, FLAG_VALUE_GRADIENT);
                         if (!isfinite(after.x) || !isfinite(after.y) || !isfinite(after.z) || !isfinite(after.w))
-                            raise(flag, chunk, FLAG_SLOT_VALUES);
+                            raise(flag, FLAG_SLOT_VALUES);
                     }
                 }
             } else {
@@ -226,7 +226,7 @@ memorize_segments(OUT(int) flag, int chunk, int mode, IN(int) segment_slot, IN(i
                     for (int i = 0; i < length; i++)
                         sum = fmaf(entry_weight[i], residuals[(Index)entry_row[i] * VALUE_DIM + f], sum);
                     if (partial >= 0) partials[(Index)partial * VALUE_DIM + f] = sum;
-                    else step_feature(flag, chunk, mode, slot_values, (Index)slot * VALUE_DIM + f, scale * sum);
+                    else step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + f, scale * sum);
                 }
             }
         }
@@ -234,7 +234,7 @@ memorize_segments(OUT(int) flag, int chunk, int mode, IN(int) segment_slot, IN(i
 }
 
 KERNEL void __launch_bounds__(128, 8)
-memorize_hot(OUT(int) flag, int chunk, int mode, IN(int) hot_slot, IN(int) hot_partial, IN(int) counts, IN(int) writers,
+memorize_hot(OUT(int) flag, int mode, IN(int) hot_slot, IN(int) hot_partial, IN(int) counts, IN(int) writers,
              IN(float) partials, OUT(float) slot_values, IN(int) counters, IN(unsigned) limits, int samples, int pair_rows,
              int has_mask) {
     const float factor = step_factor(counters, samples, pair_rows, has_mask);
@@ -245,27 +245,28 @@ memorize_hot(OUT(int) flag, int chunk, int mode, IN(int) hot_slot, IN(int) hot_p
         for (int d = (int)threadIdx.x; d < VALUE_DIM; d += 128) {
             float sum = partials[(Index)hot_partial[hot] * VALUE_DIM + d];
             for (int part = 1; part < parts; part++) sum += partials[(Index)(hot_partial[hot] + part) * VALUE_DIM + d];
-            step_feature(flag, chunk, mode, slot_values, (Index)slot * VALUE_DIM + d, scale * sum);
+            step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + d, scale * sum);
         }
     }
 }
 
 // Weight decay of the slots that nobody writes.                                                                   MEM-5
 KERNEL void __launch_bounds__(256)
-memorize_decay(OUT(int) flag, int chunk, int mode, IN(int) writers, OUT(float) slot_values) {
+memorize_decay(OUT(int) flag, int mode, IN(int) writers, OUT(float) slot_values) {
     if (mode == MODE_APPLY ? flag[0] != FLAG_NONE : !DECAY_GROWS) return;
     const Index elements = (Index)SUB_KEYS * SUB_KEYS * VALUE_DIM;
     for (Index at = (Index)blockIdx.x * 256 + threadIdx.x; at < elements; at += (Index)gridDim.x * 256)
-        if (writers[at / VALUE_DIM] == 0) step_feature(flag, chunk, mode, slot_values, at, 0.0f);
+        if (writers[at / VALUE_DIM] == 0) step_feature(flag, mode, slot_values, at, 0.0f);
 }
 
 KERNEL void __launch_bounds__(256)
-memorize_clear(IN(int) counted, int counted_entries, IN(int) slots, int pair_entries, OUT(int) counts, OUT(int) writers,
-               OUT(int) counters, OUT(unsigned) limits) {
+memorize_clear(OUT(int) flag, IN(int) counted, int counted_entries, IN(int) slots, int pair_entries, OUT(int) counts,
+               OUT(int) writers, OUT(int) counters, OUT(unsigned) limits) {
     const int e = (int)(blockIdx.x * 256 + threadIdx.x);
     if (e < counted_entries) atomicExch(&counts[counted[e]], 0);
     if (e < pair_entries) atomicExch(&writers[slots[e]], 0);
     if (e != 0) return;
+    flag[FLAG_CHUNK] = (flag[FLAG_CHUNK] + 1) % CHUNKS;
     counters[COUNT_REPORTED] = counters[COUNT_TOUCHED];
     for (int i = 0; i < COUNT_REPORTED; i++) counters[i] = 0;
     for (int i = 0; i < 3; i++) limits[i] = 0;

@@ -45,6 +45,10 @@ typedef long long Index;
 #define FLAG_ADDRESSING_LOSS 8
 #define FLAG_SUB_KEY_GRADIENT 9
 #define FLAG_SUB_KEYS 10
+// Where the flag's buffer holds the number of the chunk, which the last kernel of a step raises: launches of one chunk are those
+// of the next, and a recorded graph of them can run again. Numbers begin again after CHUNKS, so that 16 chunk fits.
+#define FLAG_CHUNK 4
+#define CHUNKS (1 << 26)
 
 // Sum of one number per lane, in the tree of lane order; every lane gets the same bits.
 DEVICE float warp_sum(float x) {
@@ -78,7 +82,7 @@ DEVICE double lanes_sum_f64(double* lanes) {
     return lanes[0];
 }
 
-DEVICE void raise(OUT(int) flag, int chunk, int tensor) { atomicMin(&flag[0], chunk * 16 + tensor); }
+DEVICE void raise(OUT(int) flag, int tensor) { atomicMin(&flag[0], flag[FLAG_CHUNK] * 16 + tensor); }
 
 // clip(x) of MEM-5
 DEVICE float clipped(float x) {

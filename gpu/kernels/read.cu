@@ -57,7 +57,7 @@ DEVICE void grow(OUT(unsigned) limits, int which, float magnitude) {
 }
 
 KERNEL void __launch_bounds__(128)
-read_slots(OUT(int) flag, int chunk, IN(double) merits, IN(int) slots, IN(float) slot_values, OUT(float) weights,
+read_slots(OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_values, OUT(float) weights,
            OUT(float) reads, OUT(unsigned) limits) {
     const Index row = blockIdx.x;
     if (threadIdx.x < 32) {
@@ -66,7 +66,7 @@ read_slots(OUT(int) flag, int chunk, IN(double) merits, IN(int) slots, IN(float)
         __syncwarp();
         for (int e = threadIdx.x; e < ENTRIES; e += 32) {
             const float weight = weights[row * ENTRIES + e];
-            if (!isfinite(weight)) raise(flag, chunk, FLAG_WEIGHTS);
+            if (!isfinite(weight)) raise(flag, FLAG_WEIGHTS);
             largest = fmaxf(largest, fabsf(weight));
         }
         grow(limits, 1, largest);
@@ -85,7 +85,7 @@ read_slots(OUT(int) flag, int chunk, IN(double) merits, IN(int) slots, IN(float)
                 largest = fmaxf(fmaxf(fmaxf(largest, fabsf(v.x)), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
             }
             store4(reads, row * VALUE_DIM + d, sum);
-            if (!isfinite(sum.x) || !isfinite(sum.y) || !isfinite(sum.z) || !isfinite(sum.w)) raise(flag, chunk, FLAG_READS);
+            if (!isfinite(sum.x) || !isfinite(sum.y) || !isfinite(sum.z) || !isfinite(sum.w)) raise(flag, FLAG_READS);
         } else {
             for (int f = d; f < min(d + 4, VALUE_DIM); f++) {
                 float sum = 0.0f;
@@ -95,7 +95,7 @@ read_slots(OUT(int) flag, int chunk, IN(double) merits, IN(int) slots, IN(float)
                     largest = fmaxf(largest, fabsf(v));
                 }
                 reads[row * VALUE_DIM + f] = sum;
-                if (!isfinite(sum)) raise(flag, chunk, FLAG_READS);
+                if (!isfinite(sum)) raise(flag, FLAG_READS);
             }
         }
     }

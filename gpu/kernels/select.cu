@@ -96,7 +96,7 @@ struct Best {
     int key;
 };
 
-DEVICE Best best_of_half(OUT(int) flag, int chunk, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
+DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
                          int row, int half) {
     const int lane = threadIdx.x % 32;
     const Index query = (Index)row * (HEADS * 2) + half;
@@ -146,7 +146,7 @@ DEVICE Best best_of_half(OUT(int) flag, int chunk, IN(float) queries, IN(float) 
             if (lane == place) best.x = x, best.key = key;
         }
     }
-    if (overflow && lane == 0) raise(flag, chunk, FLAG_HALF_SCORES);
+    if (overflow && lane == 0) raise(flag, FLAG_HALF_SCORES);
     best.key = min(best.key, SUB_KEYS - 1);
     return best;
 }
@@ -165,14 +165,14 @@ DEVICE double merit(float x0, float x1) {
 }
 
 KERNEL void __launch_bounds__(256)
-select_best(OUT(int) flag, int chunk, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
+select_best(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
             OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks, OUT(double) merits, OUT(int) slots, int rows) {
     const int lane = threadIdx.x % 32;
     const int unit = (int)(blockIdx.x * 8 + threadIdx.x / 32);
     if (unit >= rows * HEADS) return;
     const int row = unit / HEADS, head = unit % HEADS;
-    const Best first = best_of_half(flag, chunk, queries, sub_keys, norms, ranking, row, head * 2);
-    const Best second = best_of_half(flag, chunk, queries, sub_keys, norms, ranking, row, head * 2 + 1);
+    const Best first = best_of_half(flag, queries, sub_keys, norms, ranking, row, head * 2);
+    const Best second = best_of_half(flag, queries, sub_keys, norms, ranking, row, head * 2 + 1);
     if (lane < TOP_K) {
         const Index at = (Index)unit * 2 * TOP_K + lane;
         half_indices[at] = first.key, half_values[at] = first.x;
@@ -193,7 +193,7 @@ select_best(OUT(int) flag, int chunk, IN(float) queries, IN(float) sub_keys, IN(
         if (exists && place < TOP_K) {
             const Index at = (Index)unit * TOP_K + place;
             ranks[at] = mine, merits[at] = my_merit, slots[at] = i * SUB_KEYS + j;
-            if (!isfinite((float)my_merit) && DOT_PRODUCT) raise(flag, chunk, FLAG_PAIR_SCORES);
+            if (!isfinite((float)my_merit) && DOT_PRODUCT) raise(flag, FLAG_PAIR_SCORES);
         }
     }
 }

@@ -45,6 +45,8 @@ pub trait Backend {
     type Buffer: std::fmt::Debug;
     /// Compiled kernels.
     type Module: std::fmt::Debug;
+    /// Recorded launches, copies and zeros.
+    type Graph: std::fmt::Debug;
     /// A point between launches.
     type Moment: std::fmt::Debug;
 
@@ -79,4 +81,8 @@ pub trait Backend {
         shape: Shape,
         arguments: &[Argument<Self::Buffer>],
     ) -> Result<()>;
+    /// Records what `work` launches, copies and sets to 0, and does none of it; `work` may do nothing else.
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Self::Graph>;
+    /// Does what was recorded; its buffers must still be there.
+    fn replay(&self, graph: &Self::Graph) -> Result<()>;
 }

@@ -98,7 +98,7 @@ impl<B: Backend> TableBuffers<B> {
             counts: cleared("counts", &[slots])?,
             writers: cleared("writers", &[slots])?,
             base: new("base", &[slots])?,
-            flag: new("flag", &[4])?,
+            flag: new("flag", &[5])?,
             counters: cleared("counters", &[8])?,
             limits: cleared("limits", &[3])?,
             marginal: new("marginal", &[2, settings.sub_keys])?,

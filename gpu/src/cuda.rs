@@ -9,7 +9,9 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
+};
 use cudarc::nvrtc::Ptx;
 
 use crate::backend::{Argument, Backend, Number, Shape};
@@ -37,6 +39,15 @@ pub struct Buffer {
     pointer: sys::CUdeviceptr,
     bytes: usize,
     stream: Arc<CudaStream>,
+}
+
+/// Recorded work of the device's stream.
+pub struct Graph(CudaGraph);
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("Graph")
+    }
 }
 
 /// Loaded kernels.
@@ -136,6 +147,7 @@ impl Drop for Buffer {
 impl Backend for Cuda {
     type Buffer = Buffer;
     type Module = Module;
+    type Graph = Graph;
     type Moment = CudaEvent;
 
     fn load(&self, constants: &Constants) -> Result<Module> {
@@ -237,5 +249,23 @@ impl Backend for Cuda {
             )
         }
         .map_err(|error| driver(kernel, error))
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
+        self.bind()?;
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(|error| driver("cuStreamBeginCapture", error))?;
+        let recorded = work();
+        // Also after an error, or the stream would stay recording.
+        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        recorded?;
+        let graph = graph.map_err(|error| driver("cuStreamEndCapture, cuGraphInstantiate", error))?;
+        let none = || Error::Device { call: "cuStreamEndCapture".into(), reason: "it gave no graph".into() };
+        graph.map(Graph).ok_or_else(none)
+    }
+
+    fn replay(&self, graph: &Graph) -> Result<()> {
+        self.bind()?;
+        graph.0.launch().map_err(|error| driver("cuGraphLaunch", error))
     }
 }

@@ -8,6 +8,7 @@ use crate::backend::{Argument, Backend, Shape};
 use crate::buffers::{ChunkBuffers, TableBuffers};
 use crate::constants::{Constants, Tile};
 use crate::error::Result;
+use crate::graphs::Graphs;
 use crate::timing::Launch;
 
 /// Which kernels run. Both give the same bits.
@@ -30,24 +31,24 @@ impl Variant {
 
 /// As in kernels/prelude.cuh.
 pub(crate) const FLAG_NONE: i32 = i32::MAX;
-/// Chunk numbers that fit beside the tensor in a flag.
+/// Chunk numbers that fit beside the tensor in a flag, as in kernels/prelude.cuh.
 pub(crate) const CHUNKS: usize = 1 << 26;
 
 /// A step to be taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StepPlan {
     /// Rows of the chunk, from the first of the queue.
     pub(crate) rows: usize,
     /// Rows of those whose target is present.
     pub(crate) pair_rows: usize,
-    /// Rows whose slots are counted, in buffer `counted` where they are not the chunk's own.
+    /// Rows whose slots are counted, and the first of them.
     pub(crate) counted_rows: usize,
+    /// See `counted_rows`.
+    pub(crate) counted_from: usize,
     /// Whether the chunk is read again first.
     pub(crate) reread: bool,
     pub(crate) has_gates: bool,
     pub(crate) has_mask: bool,
-    /// Number of the step.
-    pub(crate) chunk: i32,
 }
 
 /// Compiled kernels with the settings they were compiled for.
@@ -60,6 +61,7 @@ pub(crate) struct Driver<B: Backend> {
     module: B::Module,
     /// The launches so far, where they are timed one by one.
     pub(crate) profile: RefCell<Option<Vec<Launch<B>>>>,
+    pub(crate) graphs: RefCell<Graphs<B>>,
 }
 
 /// Arguments in order.
@@ -109,6 +111,7 @@ impl<B: Backend> Driver<B> {
             variant,
             module,
             profile: RefCell::new(None),
+            graphs: RefCell::default(),
         })
     }
 
@@ -136,18 +139,13 @@ impl<B: Backend> Driver<B> {
         c: &ChunkBuffers<B>,
         (from, rows): (usize, usize),
         has_gates: bool,
-        chunk: i32,
     ) -> Result<()> {
         let (query, value) = (self.settings.heads * self.settings.key_dim, self.settings.value_dim);
-        let (queue, gate) = (&c.queue, usize::from(has_gates));
-        for (number, buffer, width) in [(1, &queue.queries, query), (2, &queue.values, value), (3, &queue.gates, gate)]
-        {
-            let blocks = Shape { grid: (rows * width).div_ceil(256).min(self.blocks()), block: 256, shared: 0 };
-            let numbers = (buffer, from * width);
-            let arguments = arguments![&t.flag, chunk, number, numbers, int(from), int(rows), int(width)];
-            self.launch("input_check", blocks, arguments)?;
-        }
-        Ok(())
+        let grid = (rows * query.max(value)).div_ceil(256).min(self.blocks());
+        let (queries, values) = ((&c.queue.queries, from * query), (&c.queue.values, from * value));
+        let gates = (&c.queue.gates, from);
+        let arguments = arguments![&t.flag, queries, values, gates, i32::from(has_gates), int(from), int(rows)];
+        self.launch("input_check", Shape { grid, block: 256, shared: 0 }, arguments)
     }
 
     /// Multiply-adds without memory.
@@ -162,14 +160,7 @@ impl<B: Backend> Driver<B> {
     }
 
     /// Reads `rows` rows of the queue, from row `from` on, with the tables as they are.               [CHK-1]
-    pub(crate) fn read(
-        &self,
-        t: &TableBuffers<B>,
-        c: &ChunkBuffers<B>,
-        from: usize,
-        rows: usize,
-        chunk: i32,
-    ) -> Result<()> {
+    pub(crate) fn read(&self, t: &TableBuffers<B>, c: &ChunkBuffers<B>, from: usize, rows: usize) -> Result<()> {
         let s = &self.settings;
         let (units, entries) = (s.heads * 2, s.heads * s.top_k);
         let queries = (&c.queue.queries, from * s.heads * s.key_dim);
@@ -181,14 +172,14 @@ impl<B: Backend> Driver<B> {
         match self.variant {
             Variant::Simple => {
                 let distances = (&c.distances, from * units * s.sub_keys);
-                self.score_all(t, c, from, rows, chunk)?;
+                self.score_all(t, c, from, rows)?;
                 self.launch(
                     "select_each",
                     shape(rows * s.heads, 64, 64),
-                    arguments![&t.flag, chunk, distances, half_indices, half_values, ranks, merits, slots, int(rows)],
+                    arguments![&t.flag, distances, half_indices, half_values, ranks, merits, slots, int(rows)],
                 )?;
                 let arguments =
-                    arguments![&t.flag, chunk, merits, slots, &t.slot_values, weights, reads, &t.limits, int(rows)];
+                    arguments![&t.flag, merits, slots, &t.slot_values, weights, reads, &t.limits, int(rows)];
                 self.launch("read_each", shape(rows, 64, 64), arguments)
             }
             Variant::Fast(tile) => {
@@ -204,7 +195,6 @@ impl<B: Backend> Driver<B> {
                     shape(rows * s.heads, 8, 256),
                     arguments![
                         &t.flag,
-                        chunk,
                         queries,
                         &t.sub_keys,
                         &t.norms,
@@ -217,17 +207,17 @@ impl<B: Backend> Driver<B> {
                         int(rows)
                     ],
                 )?;
-                let arguments = arguments![&t.flag, chunk, merits, slots, &t.slot_values, weights, reads, &t.limits];
+                let arguments = arguments![&t.flag, merits, slots, &t.slot_values, weights, reads, &t.limits];
                 self.launch("read_slots", shape(rows, 1, 128), arguments)
             }
         }
     }
 
-    fn score_all(&self, t: &TableBuffers<B>, c: &ChunkBuffers<B>, from: usize, rows: usize, chunk: i32) -> Result<()> {
+    fn score_all(&self, t: &TableBuffers<B>, c: &ChunkBuffers<B>, from: usize, rows: usize) -> Result<()> {
         let s = &self.settings;
         let queries = (&c.queue.queries, from * s.heads * s.key_dim);
         let distances = (&c.distances, from * s.heads * 2 * s.sub_keys);
         let threads = shape(rows * s.heads * 2 * s.sub_keys, 128, 128);
-        self.launch("score_all", threads, arguments![&t.flag, chunk, queries, &t.sub_keys, distances, int(rows)])
+        self.launch("score_all", threads, arguments![&t.flag, queries, &t.sub_keys, distances, int(rows)])
     }
 }

@@ -1,11 +1,17 @@
 //! The emulator as a device: the kernels, compiled by the host's C++ compiler, thread by thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::rc::Rc;
 
 use crate::backend::{Argument, Backend, Number, Shape};
 use crate::constants::Constants;
 use crate::error::{Error, Result};
+
+mod graph;
+
+pub use graph::Graph;
+use graph::Operation;
 
 #[repr(C)]
 struct RawMemory {
@@ -51,13 +57,16 @@ unsafe extern "C" {
 }
 
 /// Memory of the emulator, which knows what was written and by whom.
+#[derive(Clone, Debug)]
+pub struct Buffer(Rc<Owned>);
+
 #[derive(Debug)]
-pub struct Buffer {
+struct Owned {
     memory: *mut RawMemory,
     bytes: usize,
 }
 
-impl Drop for Buffer {
+impl Drop for Owned {
     #[expect(unsafe_code, reason = "frees what was allocated")]
     fn drop(&mut self) {
         // SAFETY: the pointer came from emulator_allocate, and nobody else frees it.
@@ -66,10 +75,10 @@ impl Drop for Buffer {
 }
 
 /// Constants as the emulator takes them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Module {
-    names: Vec<CString>,
-    values: Vec<f64>,
+    names: Rc<[CString]>,
+    values: Rc<[f64]>,
 }
 
 impl Module {
@@ -85,12 +94,14 @@ impl Module {
 pub struct Emulator {
     seed: u64,
     launches: Cell<u64>,
+    /// What is being recorded.
+    recording: RefCell<Option<Vec<Operation>>>,
 }
 
 impl Emulator {
     /// A device; every launch has another schedule, all following from the seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, launches: Cell::new(0) }
+        Self { seed, launches: Cell::new(0), recording: RefCell::new(None) }
     }
 
     /// Runs a kernel; `cooperative`: all blocks are alive at once.
@@ -114,7 +125,7 @@ impl Emulator {
             .iter()
             .map(|argument| match argument {
                 Argument::Buffer(buffer, offset) => {
-                    RawArgument { value: buffer.memory as usize as u64, offset: *offset as u64, is_memory: 1 }
+                    RawArgument { value: buffer.0.memory as usize as u64, offset: *offset as u64, is_memory: 1 }
                 }
                 Argument::Integer(value) => {
                     RawArgument { value: u64::from(value.cast_unsigned()), offset: 0, is_memory: 0 }
@@ -161,6 +172,7 @@ fn unless(good: bool, call: &str, reason: &str) -> Result<()> {
 impl Backend for Emulator {
     type Buffer = Buffer;
     type Module = Module;
+    type Graph = Graph;
     type Moment = ();
 
     fn load(&self, constants: &Constants) -> Result<Module> {
@@ -171,29 +183,42 @@ impl Backend for Emulator {
         let text = CString::new(name).unwrap_or_default();
         // SAFETY: the name is copied.
         let memory = unsafe { emulator_allocate(text.as_ptr(), bytes) };
-        if memory.is_null() { Err(Error::OutOfMemory { buffer: name, bytes }) } else { Ok(Buffer { memory, bytes }) }
+        if memory.is_null() {
+            Err(Error::OutOfMemory { buffer: name, bytes })
+        } else {
+            Ok(Buffer(Rc::new(Owned { memory, bytes })))
+        }
     }
 
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
+        self.not_recording("write")?;
         // SAFETY: `from` is readable for its size; the emulator checks the range of the buffer.
-        let good = unsafe { emulator_write(to.memory, offset, from.as_ptr().cast(), size_of_val(from)) };
+        let good = unsafe { emulator_write(to.0.memory, offset, from.as_ptr().cast(), size_of_val(from)) };
         unless(good, "write", "beyond the buffer")
     }
 
     fn read<T: Number>(&self, from: &Buffer, offset: usize, to: &mut [T]) -> Result<()> {
+        self.not_recording("read")?;
         // SAFETY: `to` is writable for its size, any bits are a number; the emulator checks the range of the buffer.
-        let good = unsafe { emulator_read(from.memory, offset, to.as_mut_ptr().cast(), size_of_val(to)) };
+        let good = unsafe { emulator_read(from.0.memory, offset, to.as_mut_ptr().cast(), size_of_val(to)) };
         unless(good, "read", "beyond the buffer, or nobody wrote it")
     }
 
     fn copy(&self, to: &Buffer, to_offset: usize, from: &Buffer, from_offset: usize, bytes: usize) -> Result<()> {
+        let operation = || Operation::Copy { to: (to.clone(), to_offset), from: (from.clone(), from_offset), bytes };
+        if self.records(operation) {
+            return Ok(());
+        }
         // SAFETY: both are alive; the emulator checks the ranges.
-        let good = unsafe { emulator_copy(to.memory, to_offset, from.memory, from_offset, bytes) };
+        let good = unsafe { emulator_copy(to.0.memory, to_offset, from.0.memory, from_offset, bytes) };
         unless(good, "copy", "beyond the buffer")
     }
 
     fn zero(&self, buffer: &Buffer) -> Result<()> {
-        self.write(buffer, 0, &vec![0_i32; buffer.bytes / 4])
+        if self.records(|| Operation::Zero(buffer.clone())) {
+            return Ok(());
+        }
+        self.write(buffer, 0, &vec![0_i32; buffer.0.bytes / 4])
     }
 
     fn moment(&self) -> Result<()> {
@@ -212,6 +237,17 @@ impl Backend for Emulator {
         shape: Shape,
         arguments: &[Argument<Buffer>],
     ) -> Result<()> {
+        if self.records(|| Operation::launch(module, kernel, shape, arguments)) {
+            return Ok(());
+        }
         self.run(module, kernel, shape, false, arguments)
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
+        self.recorded(work)
+    }
+
+    fn replay(&self, graph: &Graph) -> Result<()> {
+        self.replayed(graph)
     }
 }

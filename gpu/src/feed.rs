@@ -43,13 +43,7 @@ impl<B: Backend> Memory<B> {
             if self.queued == 0 {
                 self.read = true;
             }
-            self.driver.read(
-                &self.tables,
-                self.room()?,
-                self.queued * tokens.sequences(),
-                self.rows(to - from),
-                self.number(),
-            )?;
+            self.driver.read(&self.tables, self.room()?, self.queued * tokens.sequences(), self.rows(to - from))?;
             self.check_flag()?;
             self.get_reading(&mut fed, from, to)?;
             if let Some(trace) = trace.as_deref_mut() {
@@ -126,54 +120,51 @@ impl<B: Backend> Memory<B> {
         counted: Option<(usize, usize)>,
         trace: Option<&mut Trace>,
     ) -> Result<StepReport<f32>> {
-        let pairs = self.launch_step(tokens, counted)?;
+        let plan = self.planned(tokens, counted);
+        self.driver.step(&self.tables, self.room()?, &plan)?;
         self.check_flag()?;
-        let report = self.report(pairs)?;
+        let report = self.report(plan.pair_rows)?;
         if let Some(trace) = trace {
             trace.marginals.push(self.last_marginal()?);
         }
         self.steps += 1;
-        self.keep_last(keep)?;
+        self.move_last(keep)?;
+        self.queued = keep.min(self.queued);
         Ok(report)
     }
 
-    /// Launches a step and waits for nothing; pairs of each sequence
-    pub(crate) fn launch_step(&self, tokens: usize, counted: Option<(usize, usize)>) -> Result<usize> {
+    /// What a step over the first `tokens` queued queries takes
+    pub(crate) fn planned(&self, tokens: usize, counted: Option<(usize, usize)>) -> StepPlan {
         let settings = self.settings();
         let pairs = self.queued.saturating_sub(settings.lookahead).min(tokens);
-        let counted_tokens = if self.driver.counts_calls() { counted.map_or(0, |(_, tokens)| tokens) } else { tokens };
-        let plan = StepPlan {
+        let (counted_from, counted_tokens) =
+            if self.driver.counts_calls() { counted.unwrap_or_default() } else { (0, tokens) };
+        StepPlan {
             rows: self.rows(tokens),
             pair_rows: self.rows(pairs),
             counted_rows: self.rows(counted_tokens),
+            counted_from: self.rows(counted_from),
             reread: settings.border == Border::Carry || !self.read,
             has_gates: self.gates,
             has_mask: self.mask,
-            chunk: self.number(),
-        };
-        if let Some((from, tokens)) = counted {
-            let per_token = self.rows(1) * settings.heads * settings.top_k * 4;
-            let room = self.room()?;
-            self.driver.backend.copy(&room.counted, 0, &room.slots, from * per_token, tokens * per_token)?;
         }
-        self.driver.step(&self.tables, self.room()?, &plan)?;
-        Ok(pairs)
     }
 
-    fn report(&self, pairs: usize) -> Result<StepReport<f32>> {
-        let losses = self.get(&self.room()?.pair_losses, 0, self.rows(pairs))?;
+    fn report(&self, pair_rows: usize) -> Result<StepReport<f32>> {
+        let losses = self.get(&self.room()?.pair_losses, 0, pair_rows)?;
+        let sequences = self.rows(1);
         let report: Vec<f32> = self.get(&self.tables.report, 0, 3)?;
         let counters: Vec<i32> = self.get(&self.tables.counters, 7, 1)?;
         Ok(StepReport {
-            pair_losses: Array2::from_shape_vec((pairs, self.rows(1)), losses).map_err(host)?,
+            pair_losses: Array2::from_shape_vec((pair_rows / sequences.max(1), sequences), losses).map_err(host)?,
             addressing_loss: report[2],
             entropy: [report[0], report[1]],
             slots_touched: usize::try_from(counters[0]).unwrap_or(0),
         })
     }
 
-    /// Forgets all but the last `tokens`
-    pub(crate) fn keep_last(&mut self, tokens: usize) -> Result<()> {
+    /// Copies the last `tokens` queued tokens to the front
+    pub(crate) fn move_last(&self, tokens: usize) -> Result<()> {
         let (kept, from) = (tokens.min(self.queued), self.queued.saturating_sub(tokens));
         if kept > 0 && from > 0 {
             let s = self.settings();
@@ -188,7 +179,6 @@ impl<B: Backend> Memory<B> {
                 backend.copy(queue, 0, spare, 0, kept * bytes)?;
             }
         }
-        self.queued = kept;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod driver;
 pub mod emulator;
 mod error;
 mod feed;
+mod graphs;
 mod memory;
 mod resident;
 mod source;

@@ -71,6 +71,7 @@ impl<B: Backend> Memory<B> {
         };
         memory.put_tables(&from)?;
         memory.steps = steps;
+        memory.clear_flag()?;
         if let Some(queued) = queued {
             memory.make_room(queued.queries.dim().1)?;
             memory.put_rows(0, &queued)?;
@@ -133,7 +134,7 @@ impl<B: Backend> Memory<B> {
         self.put_tables(tables)?;
         self.steps = 0;
         self.read = false;
-        Ok(())
+        self.clear_flag()
     }
 
     pub(crate) fn number(&self) -> i32 {
@@ -153,6 +154,7 @@ impl<B: Backend> Memory<B> {
     /// Buffers for this number of sequences, kept while it stays the same
     pub(crate) fn make_room(&mut self, sequences: usize) -> Result<()> {
         if self.chunk.as_ref().is_none_or(|chunk| chunk.sequences != sequences) {
+            self.driver.forget_graphs();
             self.chunk = None;
             let (settings, rules) = (self.settings(), self.rules());
             let simple = self.driver.variant == Variant::Simple;
@@ -161,9 +163,11 @@ impl<B: Backend> Memory<B> {
         Ok(())
     }
 
+    /// Nothing is raised, and the next step has the number that the host counts.
     pub(crate) fn clear_flag(&mut self) -> Result<()> {
         self.halted = None;
-        self.driver.backend.write(&self.tables.flag, 0, &[FLAG_NONE; 4])
+        let none = FLAG_NONE;
+        self.driver.backend.write(&self.tables.flag, 0, &[none, none, none, none, self.number()])
     }
 
     pub(crate) fn still_running(&self) -> Result<()> {

@@ -4,6 +4,7 @@ use fwpkm_reference::Error as MemoryError;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::graphs::Work;
 use crate::memory::Memory;
 
 /// Tokens on the device, tokens first, then sequences.
@@ -68,9 +69,11 @@ impl<B: Backend> Memory<B> {
         copy(&room.queue.values, tokens.values, value)?;
         tokens.gates.map_or(Ok(()), |gates| copy(&room.queue.gates, gates, row))?;
         tokens.mask.map_or(Ok(()), |mask| copy(&room.queue.mask, mask, row))?;
-        let rows = (self.rows(at), self.rows(to - from));
-        self.driver.check_input(&self.tables, room, rows, tokens.gates.is_some(), self.number())?;
-        self.driver.read(&self.tables, room, rows.0, rows.1, self.number())?;
+        let (first, rows, has_gates) = (self.rows(at), self.rows(to - from), tokens.gates.is_some());
+        self.driver.repeat(Work::Reading { from: first, rows, has_gates }, &mut || {
+            self.driver.check_input(&self.tables, room, (first, rows), has_gates)?;
+            self.driver.read(&self.tables, room, first, rows)
+        })?;
         backend.copy(reads, from * value, &room.reads, at * value, (to - from) * value)?;
         if !self.settings().writes {
             return Ok(());
@@ -79,11 +82,27 @@ impl<B: Backend> Memory<B> {
         (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
         if self.is_due() {
             let (step, keep, counted) = self.due((at, to - from));
-            self.launch_step(step, counted)?;
+            let plan = self.planned(step, counted);
+            let work = Work::Step { plan, from: self.queued.saturating_sub(keep), kept: keep };
+            self.driver.repeat(work, &mut || {
+                self.driver.step(&self.tables, self.room()?, &plan)?;
+                self.move_last(keep)
+            })?;
             self.steps += 1;
-            self.keep_last(keep)?;
+            self.queued = keep.min(self.queued);
         }
         Ok(())
+    }
+
+    /// Whether [`Memory::feed_resident`] gives the device its launches as recorded graphs where they come again; it does by default.
+    /// The results have the same bits.
+    pub fn use_graphs(&mut self, on: bool) {
+        self.driver.use_graphs(on);
+    }
+
+    /// Graphs recorded so far, for the sequences that are fed now.
+    pub fn graphs(&self) -> usize {
+        self.driver.graphs()
     }
 
     /// Bytes of a token of all sequences: query, value, one number

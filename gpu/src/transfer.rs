@@ -9,13 +9,12 @@ use crate::error::{Error, Result};
 use crate::memory::Memory;
 
 impl<B: Backend> Memory<B> {
-    pub(crate) fn put_tables(&mut self, tables: &Tables<f32>) -> Result<()> {
+    pub(crate) fn put_tables(&self, tables: &Tables<f32>) -> Result<()> {
         let backend = &self.driver.backend;
         backend.write(&self.tables.sub_keys, 0, tables.sub_keys.as_standard_layout().as_slice().unwrap_or_default())?;
         let slot_values = tables.slot_values.as_standard_layout();
         backend.write(&self.tables.slot_values, 0, slot_values.as_slice().unwrap_or_default())?;
-        self.driver.prepare(&self.tables)?;
-        self.clear_flag()
+        self.driver.prepare(&self.tables)
     }
 
     /// Tokens into the queue's buffers, from its `at`-th token on

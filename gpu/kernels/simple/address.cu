@@ -28,17 +28,17 @@ KERNEL void address_marginal_each(IN(int) kept_count, IN(int) kept_index, IN(flo
     set_marginal(sum, at, rows, marginal, slopes);
 }
 
-KERNEL void address_entropy_alone(OUT(int) flag, int chunk, IN(float) marginal, OUT(float) report) {
+KERNEL void address_entropy_alone(OUT(int) flag, IN(float) marginal, OUT(float) report) {
     for (int half = 0; half < 2; half++) {
         double lanes[32];
         for (int lane = 0; lane < 32; lane++) lanes[lane] = 0.0;
         for (int i = 0; i < SUB_KEYS; i++) lanes[i / 4 % 32] += entropy_term(marginal[half * SUB_KEYS + i]);
         report[half] = (float)lanes_sum_f64(lanes);
     }
-    report_loss(flag, chunk, report);
+    report_loss(flag, report);
 }
 
-KERNEL void address_gradient_each(OUT(int) flag, int chunk, IN(int) kept_count, IN(int) kept_index, IN(float) coefficients,
+KERNEL void address_gradient_each(OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float) coefficients,
                                   IN(float) queries, IN(float) sub_keys, OUT(float) next, int rows) {
     const Index at = (Index)blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= (Index)HEADS * 2 * SUB_KEYS * HALF_DIM) return;
@@ -54,5 +54,5 @@ KERNEL void address_gradient_each(OUT(int) flag, int chunk, IN(int) kept_count, 
     }
     float gradient = sums[0];
     for (int group = 1; group < GROUPS; group++) gradient += sums[group];
-    step_sub_key(flag, chunk, sub_keys, next, at, gradient);
+    step_sub_key(flag, sub_keys, next, at, gradient);
 }

@@ -2,7 +2,7 @@
 //
 // Shapes, precision and the order of sums as memorize.cu.
 
-KERNEL void memorize_residual_each(OUT(int) flag, int chunk, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask,
+KERNEL void memorize_residual_each(OUT(int) flag, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask,
                                    int has_gates, int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals,
                                    OUT(float) pair_losses, OUT(int) counters, OUT(unsigned) limits, int rows) {
     const int row = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -19,11 +19,11 @@ KERNEL void memorize_residual_each(OUT(int) flag, int chunk, IN(float) reads, IN
     const float loss = f * (lanes_sum(lanes) / (float)VALUE_DIM);
     pair_weights[row] = f;
     pair_losses[row] = loss;
-    if (!isfinite(loss)) raise(flag, chunk, FLAG_PAIR_LOSSES);
+    if (!isfinite(loss)) raise(flag, FLAG_PAIR_LOSSES);
     if (!has_mask || mask[row] != 0) atomicAdd(&counters[COUNT_UNMASKED], 1);
 }
 
-KERNEL void memorize_each(OUT(int) flag, int chunk, int mode, IN(int) counted, int counted_entries, IN(int) slots,
+KERNEL void memorize_each(OUT(int) flag, int mode, IN(int) counted, int counted_entries, IN(int) slots,
                           IN(float) pair_weights, IN(float) weights, IN(float) residuals, OUT(float) slot_values,
                           OUT(int) counters, int samples, int pair_rows, int has_mask) {
     const int slot = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -45,6 +45,6 @@ KERNEL void memorize_each(OUT(int) flag, int chunk, int mode, IN(int) counted, i
             taken++;
         }
         total = taken > SEGMENT ? total + sum : sum;
-        step_feature(flag, chunk, mode, slot_values, (Index)slot * VALUE_DIM + d, written ? scale * total : 0.0f);
+        step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + d, written ? scale * total : 0.0f);
     }
 }

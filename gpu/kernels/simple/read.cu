@@ -2,7 +2,7 @@
 //
 // Shapes, precision and the order of sums as read.cu.
 
-KERNEL void read_each(OUT(int) flag, int chunk, IN(double) merits, IN(int) slots, IN(float) slot_values, OUT(float) weights,
+KERNEL void read_each(OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_values, OUT(float) weights,
                       OUT(float) reads, OUT(unsigned) limits, int rows) {
     const int row = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (row >= rows) return;
@@ -18,7 +18,7 @@ KERNEL void read_each(OUT(int) flag, int chunk, IN(double) merits, IN(int) slots
         const double total = lanes_sum_f64(lanes);
         const float weight = (float)(ACTIVATION != 0 ? activated(scaled_score(merits[first + e]))
                                                      : softmax_term(merits[first + e], best) / total);
-        if (!isfinite(weight)) raise(flag, chunk, FLAG_WEIGHTS);
+        if (!isfinite(weight)) raise(flag, FLAG_WEIGHTS);
         weights[first + e] = weight;
         atomicMax(&limits[1], __float_as_uint(fabsf(weight)));
     }
@@ -30,6 +30,6 @@ KERNEL void read_each(OUT(int) flag, int chunk, IN(double) merits, IN(int) slots
             atomicMax(&limits[0], __float_as_uint(fabsf(v)));
         }
         reads[(Index)row * VALUE_DIM + d] = sum;
-        if (!isfinite(sum)) raise(flag, chunk, FLAG_READS);
+        if (!isfinite(sum)) raise(flag, FLAG_READS);
     }
 }

@@ -20,11 +20,11 @@ DEVICE float distance_alone(IN(float) queries, Index query, IN(float) sub_keys, 
     return DOT_PRODUCT ? sum : (float)EPSILON + sum;
 }
 
-KERNEL void score_all(OUT(int) flag, int chunk, IN(float) queries, IN(float) sub_keys, OUT(float) distances, int rows) {
+KERNEL void score_all(OUT(int) flag, IN(float) queries, IN(float) sub_keys, OUT(float) distances, int rows) {
     const Index at = (Index)blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= (Index)rows * (HEADS * 2) * SUB_KEYS) return;
     const int key = (int)(at % SUB_KEYS), half = (int)(at / SUB_KEYS % (HEADS * 2));
     const float x = distance_alone(queries, at / SUB_KEYS, sub_keys, (Index)half * SUB_KEYS + key);
-    if (!isfinite(x)) raise(flag, chunk, FLAG_HALF_SCORES);
+    if (!isfinite(x)) raise(flag, FLAG_HALF_SCORES);
     distances[at] = x;
 }

@@ -9,7 +9,7 @@ DEVICE bool precedes(float x, int i, float y, int j) {
     return (DOT_PRODUCT ? x > y : x < y) || (x == y && i < j);
 }
 
-KERNEL void select_each(OUT(int) flag, int chunk, IN(float) distances, OUT(int) half_indices, OUT(float) half_values,
+KERNEL void select_each(OUT(int) flag, IN(float) distances, OUT(int) half_indices, OUT(float) half_values,
                         OUT(int) ranks, OUT(double) merits, OUT(int) slots, int rows) {
     const int unit = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (unit >= rows * HEADS) return;
@@ -44,6 +44,6 @@ KERNEL void select_each(OUT(int) flag, int chunk, IN(float) distances, OUT(int) 
         const Index at = (Index)unit * TOP_K + place;
         ranks[at] = last_ranks, merits[at] = best;
         slots[at] = keys[0][last_ranks / 32] * SUB_KEYS + keys[1][last_ranks % 32];
-        if (!isfinite((float)best) && DOT_PRODUCT) raise(flag, chunk, FLAG_PAIR_SCORES);
+        if (!isfinite((float)best) && DOT_PRODUCT) raise(flag, FLAG_PAIR_SCORES);
     }
 }

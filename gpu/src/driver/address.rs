@@ -16,7 +16,7 @@ impl<B: Backend> Driver<B> {
         let ties = self.rules.kept == Kept::Ties;
         if ties {
             if self.variant != Variant::Simple {
-                self.score_all(t, c, 0, plan.rows, plan.chunk)?;
+                self.score_all(t, c, 0, plan.rows)?;
             }
             let arguments =
                 arguments![&c.distances, &c.half_values, &c.kept_count, &c.kept_index, &c.kept_value, int(units)];
@@ -30,12 +30,12 @@ impl<B: Backend> Driver<B> {
         if self.variant == Variant::Simple {
             let marginal = arguments![kept, kept_index, &c.usage, &t.marginal, &t.slopes, rows];
             self.launch("address_marginal_each", shape(2 * n, 64, 64), marginal)?;
-            let entropy = arguments![&t.flag, plan.chunk, &t.marginal, &t.report];
+            let entropy = arguments![&t.flag, &t.marginal, &t.report];
             self.launch("address_entropy_alone", shape(1, 1, 1), entropy)?;
         } else {
             let marginal = arguments![kept, kept_index, &c.usage, &c.bits, words, &t.marginal, &t.slopes, rows];
             self.launch("address_marginal", shape(2 * n, 8, 256), marginal)?;
-            let entropy = arguments![&t.flag, plan.chunk, &t.marginal, &t.report];
+            let entropy = arguments![&t.flag, &t.marginal, &t.report];
             self.launch("address_entropy", shape(1, 1, 64), entropy)?;
         }
         let slopes = arguments![
@@ -53,22 +53,11 @@ impl<B: Backend> Driver<B> {
         let queries = &c.queue.queries;
         if self.variant == Variant::Simple {
             let numbers = s.heads * 2 * n * s.half_dim();
-            let arguments =
-                arguments![&t.flag, plan.chunk, kept, kept_index, &c.usage, queries, &t.sub_keys, &t.next, rows];
+            let arguments = arguments![&t.flag, kept, kept_index, &c.usage, queries, &t.sub_keys, &t.next, rows];
             self.launch("address_gradient_each", shape(numbers, 128, 128), arguments)
         } else {
-            let arguments = arguments![
-                &t.flag,
-                plan.chunk,
-                kept,
-                kept_index,
-                &c.usage,
-                &c.bits,
-                words,
-                queries,
-                &t.sub_keys,
-                &t.next
-            ];
+            let arguments =
+                arguments![&t.flag, kept, kept_index, &c.usage, &c.bits, words, queries, &t.sub_keys, &t.next];
             self.launch("address_gradient", shape(s.heads * 2 * n, 1, 256), arguments)
         }
     }

@@ -14,8 +14,13 @@ const APPLY: i32 = 1;
 impl<B: Backend> Driver<B> {
     /// Both steps from the same tables, applied together; nothing is applied where the flag is raised.  [CHK-2, CHK-3]
     pub(crate) fn step(&self, t: &TableBuffers<B>, c: &ChunkBuffers<B>, plan: &StepPlan) -> Result<()> {
+        if self.counts_calls() {
+            // What was read then, not what is read again.
+            let row = self.settings.heads * self.settings.top_k * 4;
+            self.backend.copy(&c.counted, 0, &c.slots, plan.counted_from * row, plan.counted_rows * row)?;
+        }
         if plan.reread {
-            self.read(t, c, 0, plan.rows, plan.chunk)?;
+            self.read(t, c, 0, plan.rows)?;
         }
         self.residuals(t, c, plan)?;
         let fast = self.variant != Variant::Simple;
@@ -37,6 +42,7 @@ impl<B: Backend> Driver<B> {
         let (counted, pairs) = self.entries(plan);
         let threads = shape(counted.max(pairs).max(1), 256, 256);
         let arguments = arguments![
+            &t.flag,
             self.counted(c),
             int(counted),
             &c.slots,
@@ -74,7 +80,6 @@ impl<B: Backend> Driver<B> {
             shape(plan.pair_rows, per_block, block),
             arguments![
                 &t.flag,
-                plan.chunk,
                 &c.reads,
                 &c.queue.values,
                 &c.queue.gates,
@@ -165,14 +170,13 @@ impl<B: Backend> Driver<B> {
         if self.settings.weight_decay != 0.0 {
             let elements = self.settings.slots() * self.settings.value_dim;
             let blocks = Shape { grid: elements.div_ceil(256).min(self.blocks()), block: 256, shared: 0 };
-            self.launch("memorize_decay", blocks, arguments![&t.flag, plan.chunk, mode, &t.writers, &t.slot_values])?;
+            self.launch("memorize_decay", blocks, arguments![&t.flag, mode, &t.writers, &t.slot_values])?;
         }
         self.launch(
             "memorize_segments",
             shape(pairs.min(self.blocks()), 1, 128),
             arguments![
                 &t.flag,
-                plan.chunk,
                 mode,
                 &c.segment_slot,
                 &c.segment_first,
@@ -198,7 +202,6 @@ impl<B: Backend> Driver<B> {
             shape((pairs / crate::buffers::SEGMENT).min(self.blocks()), 1, 128),
             arguments![
                 &t.flag,
-                plan.chunk,
                 mode,
                 &c.hot_slot,
                 &c.hot_partial,
@@ -222,7 +225,6 @@ impl<B: Backend> Driver<B> {
             shape(self.settings.slots(), 64, 64),
             arguments![
                 &t.flag,
-                plan.chunk,
                 mode,
                 self.counted(c),
                 int(counted),

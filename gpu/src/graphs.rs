@@ -1,0 +1,76 @@
+//! Launches that come again and again: recorded once, then given to the device in one call.
+//!
+//! What is launched for a slice or a step follows from a few numbers, its [`Work`]: buffers stay where they are, and the number
+//! of the chunk is counted on the device. The first time, the kernels are launched one by one (and loaded by that), the second
+//! time recorded.
+
+use std::collections::HashMap;
+
+use crate::backend::Backend;
+use crate::driver::{Driver, StepPlan};
+use crate::error::Result;
+
+/// Launches are the same where this is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Work {
+    /// Rows of the queue that are checked and read.
+    Reading { from: usize, rows: usize, has_gates: bool },
+    /// A step, and the tokens that stay queued, from the given one on.
+    Step { plan: StepPlan, from: usize, kept: usize },
+}
+
+/// Works are remembered up to so many: a stream cut into chunks has two, one cut into tokens two for every token of a chunk.
+const MOST: usize = 1024;
+
+/// What was launched before: a graph, from the second time on.
+#[derive(Debug)]
+pub(crate) struct Graphs<B: Backend> {
+    off: bool,
+    seen: HashMap<Work, Option<B::Graph>>,
+}
+
+impl<B: Backend> Default for Graphs<B> {
+    fn default() -> Self {
+        Self { off: false, seen: HashMap::new() }
+    }
+}
+
+impl<B: Backend> Driver<B> {
+    /// Does what `launches` does, as a graph where the same work was done before.
+    pub(crate) fn repeat(&self, work: Work, launches: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let mut graphs = self.graphs.borrow_mut();
+        if graphs.off || self.profile.borrow().is_some() {
+            return launches();
+        }
+        if let Some(Some(graph)) = graphs.seen.get(&work) {
+            return self.backend.replay(graph);
+        }
+        if graphs.seen.contains_key(&work) {
+            let graph = self.backend.record(launches)?;
+            let graph = graphs.seen.entry(work).insert_entry(Some(graph)).into_mut();
+            return graph.as_ref().map_or(Ok(()), |graph| self.backend.replay(graph));
+        }
+        if graphs.seen.len() >= MOST {
+            graphs.seen.retain(|_, graph| graph.is_some());
+        }
+        if graphs.seen.len() < MOST {
+            graphs.seen.insert(work, None);
+        }
+        launches()
+    }
+
+    /// Before buffers are freed that graphs use.
+    pub(crate) fn forget_graphs(&self) {
+        self.graphs.borrow_mut().seen.clear();
+    }
+
+    /// Whether graphs are used from now on.
+    pub(crate) fn use_graphs(&self, on: bool) {
+        self.graphs.borrow_mut().off = !on;
+    }
+
+    /// How many there are.
+    pub(crate) fn graphs(&self) -> usize {
+        self.graphs.borrow().seen.values().flatten().count()
+    }
+}
