@@ -24,51 +24,97 @@ pub struct ChunkInput {
 pub struct Timings {
     /// Whole chunks: reading and step, without copies to or from the host.
     pub chunks: Vec<f64>,
+    /// The same where every kernel is launched by itself, not as a recorded graph.
+    pub singly: Vec<f64>,
     /// The kernels of each stage, by the first word of their names, timed one by one in other repetitions.
     pub stages: BTreeMap<&'static str, Vec<f64>>,
-    /// Launches of a chunk.
+    /// Kernels of a chunk.
     pub launches: usize,
     /// Slots that the last step touched.
     pub touched: usize,
 }
 
+/// Chunks on the device, and room for what is read.
+struct Uploaded<B: Backend> {
+    sequences: usize,
+    /// Queries and values
+    chunks: Vec<(B::Buffer, B::Buffer)>,
+    reads: B::Buffer,
+}
+
 impl<B: Backend> Memory<B> {
-    /// Feeds each chunk in turn, `repeats` times in all, then as often with every kernel timed.
+    /// Feeds the chunks in turn, `repeats` times in all; then as often without graphs, then with every kernel timed.
     ///
     /// # Errors   those of [`Memory::feed_resident`]; a chunk that is not one step
     pub fn time_chunks(&mut self, sequences: usize, inputs: &[ChunkInput], repeats: usize) -> Result<Timings> {
-        let (tokens, value_dim) = (self.settings().chunk, self.settings().value_dim);
-        let backend = &self.driver.backend;
-        let reads = backend.allocate("reads", tokens * sequences * value_dim * 4)?;
-        let mut buffers = Vec::new();
-        for input in inputs {
-            let buffer = |name, numbers: &Array2<f32>| {
-                let buffer = backend.allocate(name, numbers.len() * 4)?;
-                backend.write(&buffer, 0, numbers.as_standard_layout().as_slice().unwrap_or_default())?;
-                Ok::<_, Error>(buffer)
-            };
-            buffers.push((buffer("queries", &input.queries)?, buffer("values", &input.values)?));
-        }
+        let uploaded = self.upload(sequences, inputs)?;
         let mut timings = Timings::default();
-        for repeat in 0..2 * repeats {
-            let (queries, values) = &buffers[repeat % buffers.len()];
-            let resident = Resident { tokens, sequences, queries, values, gates: None, mask: None };
-            let profiled = repeat >= repeats;
-            self.driver.profile.replace(profiled.then(Vec::new));
-            let from = self.driver.backend.moment()?;
-            self.feed_resident(&resident, &reads)?;
-            let to = self.driver.backend.moment()?;
-            let launches = self.driver.profile.take();
-            if let Some(launches) = launches {
-                timings.launches = launches.len();
-                self.add_stages(&mut timings, &launches)?;
-            } else {
-                timings.chunks.extend(self.driver.backend.seconds(&from, &to)?);
-            }
+        self.use_graphs(true);
+        // Twice before anything is timed: kernels are loaded, then recorded.
+        self.feed_chunks(&uploaded, 2)?;
+        for repeat in 0..repeats {
+            timings.chunks.extend(self.feed_chunk(&uploaded, repeat)?);
         }
+        self.use_graphs(false);
+        for repeat in 0..repeats {
+            timings.singly.extend(self.feed_chunk(&uploaded, repeat)?);
+        }
+        for repeat in 0..repeats {
+            self.driver.profile.replace(Some(Vec::new()));
+            let fed = self.feed_chunk(&uploaded, repeat);
+            let launches = self.driver.profile.take().unwrap_or_default();
+            fed?;
+            timings.launches = launches.len();
+            self.add_stages(&mut timings, &launches)?;
+        }
+        self.use_graphs(true);
         self.settle()?;
         timings.touched = usize::try_from(self.get::<i32>(&self.tables.counters, 7, 1)?[0]).unwrap_or(0);
         Ok(timings)
+    }
+
+    /// Seconds of a text of so many chunks, the given ones in turn, one after the other without a wait; none where there is no time.
+    ///
+    /// # Errors   as [`Memory::time_chunks`]
+    pub fn time_text(&mut self, sequences: usize, inputs: &[ChunkInput], chunks: usize) -> Result<Option<f64>> {
+        let uploaded = self.upload(sequences, inputs)?;
+        self.feed_chunks(&uploaded, 2)?;
+        let from = self.driver.backend.moment()?;
+        self.feed_chunks(&uploaded, chunks)?;
+        let to = self.driver.backend.moment()?;
+        self.settle()?;
+        self.driver.backend.seconds(&from, &to)
+    }
+
+    fn upload(&self, sequences: usize, inputs: &[ChunkInput]) -> Result<Uploaded<B>> {
+        let (settings, backend) = (self.settings(), &self.driver.backend);
+        let reads = backend.allocate("reads", settings.chunk * sequences * settings.value_dim * 4)?;
+        let buffer = |name, numbers: &Array2<f32>| {
+            let buffer = backend.allocate(name, numbers.len() * 4)?;
+            backend.write(&buffer, 0, numbers.as_standard_layout().as_slice().unwrap_or_default())?;
+            Ok::<_, Error>(buffer)
+        };
+        let both = |input: &ChunkInput| Ok((buffer("queries", &input.queries)?, buffer("values", &input.values)?));
+        Ok(Uploaded { sequences, chunks: inputs.iter().map(both).collect::<Result<_>>()?, reads })
+    }
+
+    fn feed_chunks(&mut self, uploaded: &Uploaded<B>, chunks: usize) -> Result<()> {
+        (0..chunks).try_for_each(|number| self.feed_uploaded(uploaded, number))
+    }
+
+    fn feed_uploaded(&mut self, uploaded: &Uploaded<B>, number: usize) -> Result<()> {
+        let (queries, values) = &uploaded.chunks[number % uploaded.chunks.len()];
+        let (tokens, sequences) = (self.settings().chunk, uploaded.sequences);
+        let resident = Resident { tokens, sequences, queries, values, gates: None, mask: None };
+        self.feed_resident(&resident, &uploaded.reads)
+    }
+
+    /// Seconds of one of them
+    fn feed_chunk(&mut self, uploaded: &Uploaded<B>, number: usize) -> Result<Option<f64>> {
+        let from = self.driver.backend.moment()?;
+        self.feed_uploaded(uploaded, number)?;
+        let to = self.driver.backend.moment()?;
+        self.driver.backend.seconds(&from, &to)
     }
 
     fn add_stages(&self, timings: &mut Timings, launches: &[Launch<B>]) -> Result<()> {

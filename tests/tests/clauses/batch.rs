@@ -5,8 +5,9 @@ mod properties;
 use crate::common;
 use crate::common::{Drawn as _, bits, cast, grid, grid_memory, grid_tables, hits, rng, slots, small, tables, text};
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
-use fwpkm_reference::{Error, Memory, Rules, Settings, Tables};
-use ndarray::{Array, Array2, Array4};
+use fwpkm_reference::stream::Queued;
+use fwpkm_reference::{Error, Memory, Rules, Settings, State, Tables};
+use ndarray::{Array, Array2, Array3, Array4};
 
 // Both sequences write slot 0: N = 2, (4 + 8)/2 = 6. Both then read it, and one of them what the other wrote to slot 3.
 #[test]
@@ -181,4 +182,27 @@ fn bat_4_without_writes_chunk_and_lookahead_mean_nothing() {
     assert_eq!(bits(&memory.feed(&text.tokens()).unwrap().reads), bits(&reads));
     // Nothing is queued, so the next call may have another number of sequences, or gates.
     memory.feed(&common::text(&small(), 1, 1, 3).gated(1).tokens()).unwrap();
+}
+
+// A queue that is full would have been stepped: under drop at C tokens, under carry at C + L.
+#[test]
+fn bat_5_a_state_holds_fewer_queued_tokens_than_a_step_takes() {
+    for (border, most) in [(Border::Drop, 3), (Border::Carry, 5)] {
+        let settings = Settings { border, chunk: 4, lookahead: 2, ..small() };
+        let fits = |tokens: usize| {
+            let queries = Array3::zeros((tokens, 2, settings.heads * settings.key_dim));
+            let values = Array3::zeros((tokens, 2, settings.value_dim));
+            let queued = Some(Queued { queries, values, gates: None, mask: None });
+            let (tables, rules) = (tables(&settings, 1), Rules::paper());
+            let state = State { settings: settings.clone(), rules, tables, queued, steps: 3 };
+            match Memory::from_state(state) {
+                Ok(memory) => memory.queued() == tokens && memory.steps() == 3,
+                Err(Error::Shape { tensor: "queue", .. }) => false,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        for tokens in 0..9 {
+            assert_eq!(fits(tokens), (1..=most).contains(&tokens), "{border:?}, {tokens} tokens");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::common::{
 };
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::Border;
-use fwpkm_reference::{Error, Memory, Rules, Settings, Tokens};
+use fwpkm_reference::{Error, Memory, Rules, Settings, Tokens, Trace};
 use ndarray::{Array2, Array3, arr2, array};
 
 /// [`grid`] with border carry.
@@ -43,6 +43,17 @@ fn str_1_borders_count_tokens_of_the_text_not_of_a_call() {
     let found = calls(&mut memory, &on_slot_0(&[3.0, 6.0, 9.0, 1.0, 1.0, 1.0]), &[2, 2, 2]);
     assert_eq!(found, (vec![0, 1, 1], vec![0.0, 0.0, 0.0, 6.0, 6.0, 6.0]));
     assert_eq!(slots(&memory)[0], 1.0);
+}
+
+// C = 3 and a call of 8 after one of 1: it is read in slices that end at the borders, 2, 3 and 3 tokens.
+#[test]
+fn str_1_a_trace_has_the_reading_of_every_slice() {
+    let mut memory = grid_memory(&grid(2, 3, 0), Rules::paper());
+    let (text, mut trace) = (on_slot_0(&[3.0; 9]), Trace::default());
+    memory.feed_traced(&text.part(0, 1).tokens(), &mut trace).unwrap();
+    memory.feed_traced(&text.part(1, 9).tokens(), &mut trace).unwrap();
+    let tokens: Vec<_> = trace.readings.iter().map(|(tokens, reading)| (*tokens, reading.reads.nrows())).collect();
+    assert_eq!(tokens, [(1, 1), (2, 2), (3, 3), (3, 3)]);
 }
 
 #[test]

@@ -211,6 +211,8 @@ fn num_7_after_new_tables_the_failed_chunk_is_stepped() {
     let text = hits(&settings, &[&[(0, 2.0), (0, 4.0), (0, 9.0)]]);
     assert!(matches!(memory.feed(&text.part(0, 2).tokens()), Err(Error::Diverged { chunk: 0, .. })));
     memory.reset_tables(grid_tables(&settings)).unwrap();
+    let nothing = memory.feed(&text.part(2, 2).tokens()).unwrap();
+    assert_eq!((nothing.steps.len(), memory.queued()), (0, 2), "a call without tokens changes nothing");
     let fed = memory.feed(&text.part(2, 3).tokens()).unwrap();
     assert_eq!((fed.steps.len(), fed.reads[[0, 0, 0]], memory.queued()), (1, 3.0, 1));
 }
