@@ -36,10 +36,16 @@ def arguments() -> argparse.Namespace:
     )
     for name, default in OPTIONS.items():
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     given = parser.parse_args()
     if given.lookahead != 1:
         parser.error(f"argument --lookahead: the package's targets are always one token ahead, not {given.lookahead}")
     return given
+
+
+def wait(given: argparse.Namespace) -> None:
+    if given.device == "cuda":
+        torch.cuda.synchronize()
 
 
 @torch.no_grad()
@@ -58,13 +64,17 @@ def seconds_of_feeding(given: argparse.Namespace) -> float:
     seconds, memories = 0.0, None
     for start in range(0, given.tokens, given.chunk):
         hidden = torch.randn(given.batch, min(given.chunk, given.tokens - start), HIDDEN)
+        wait(given)
         started = time.perf_counter()
         _, memories = layer(hidden, past_memories=memories, return_next_memories=True)
+        wait(given)
         seconds += time.perf_counter() - started
     return seconds
 
 
-def peak_bytes() -> int:
+def peak_bytes(given: argparse.Namespace) -> int:
+    if given.device == "cuda":
+        return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -72,12 +82,13 @@ def peak_bytes() -> int:
 def main() -> None:
     given = arguments()
     torch.set_num_threads(given.threads)
+    torch.set_default_device(given.device)
     seconds_of_feeding(argparse.Namespace(**vars(given) | {"sub_keys": given.top_k, "chunk": 4, "tokens": 12}))
     seconds = seconds_of_feeding(given)
     updates = max(given.tokens - 1, 0) // given.chunk
     report = {
         "name": PACKAGE, "version": importlib.metadata.version(PACKAGE), "tokens": given.tokens, "batch": given.batch,
-        "seconds": seconds, "peak_bytes": peak_bytes(),
+        "seconds": seconds, "peak_bytes": peak_bytes(given),
         "note": f"its layer with projections of width {HIDDEN}, one call per chunk, updates taken: {updates}",
     }  # fmt: skip
     print(json.dumps(report))

@@ -24,8 +24,10 @@ pub struct Extent {
     pub batches: Vec<usize>,
     /// Repetitions, of which the median is given.
     pub repeats: usize,
-    /// Most sub-keys, and most tokens of a chunk, of the verification, whose oracle computes every number in f64.
-    pub verified: usize,
+    /// Lengths of whole texts, in chunks.
+    pub texts: Vec<usize>,
+    /// Most sub-keys, and most tokens of all sequences, of the verification, whose oracle computes every number in f64.
+    pub verified: (usize, usize),
     /// Bytes that are copied to measure the memory.
     pub copied: usize,
     /// Blocks and rounds of the multiply-adds.
@@ -39,7 +41,8 @@ impl Extent {
             settings: Settings::paper(),
             batches: vec![1, 8, 32],
             repeats: 100,
-            verified: 64,
+            texts: vec![16, 64, 256],
+            verified: (128, 4096),
             copied: 1 << 30,
             multiply_adds: (8192, 4096),
         }
@@ -48,7 +51,15 @@ impl Extent {
     /// The same work on shapes that an emulator runs in seconds.
     pub fn tiny() -> Self {
         let settings = Settings { sub_keys: 16, key_dim: 16, value_dim: 16, top_k: 4, chunk: 24, ..Settings::paper() };
-        Self { settings, batches: vec![1, 3], repeats: 3, verified: 16, copied: 1 << 12, multiply_adds: (2, 40) }
+        Self {
+            settings,
+            batches: vec![1, 3],
+            repeats: 3,
+            texts: vec![2, 5],
+            verified: (16, 72),
+            copied: 1 << 12,
+            multiply_adds: (2, 40),
+        }
     }
 }
 
@@ -61,6 +72,19 @@ pub struct Measured {
     pub multiply_add_rate: Option<f64>,
     /// Chunks, by batch.
     pub chunks: Vec<Chunk>,
+    /// Whole texts.
+    pub texts: Vec<WholeText>,
+}
+
+/// A text that is fed chunk by chunk without a wait.
+#[derive(Clone, Debug, Serialize)]
+pub struct WholeText {
+    /// B
+    pub sequences: usize,
+    /// T
+    pub tokens: usize,
+    /// None where there is no time.
+    pub seconds: Option<f64>,
 }
 
 /// Chunks of one batch.
@@ -70,8 +94,10 @@ pub struct Chunk {
     pub sequences: usize,
     /// The largest error over its bound that the verification found.
     pub ratio: f64,
-    /// Launches of a chunk.
+    /// Kernels of a chunk.
     pub launches: usize,
+    /// Median of a whole chunk where every kernel is launched by itself, not as a recorded graph.
+    pub singly: Option<f64>,
     /// Whole chunk, then stage by stage.
     pub lines: Vec<Line>,
 }
@@ -93,13 +119,17 @@ pub struct Line {
 
 /// Verifies, then measures.
 ///
+/// One chunk of each batch is judged as a certified vector is, on fewer sub-keys; the very module that is timed must give the bits of the
+/// simple kernels.
+///
 /// # Errors   `Error::Usage` where the verification fails: nothing is timed then; those of the device
 pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent: &Extent) -> Result<Measured> {
     let mut rng = StdRng::seed_from_u64(1);
     let ratios = extent.batches.iter().map(|&batch| verify(new()?, variant, extent, batch, &mut rng));
     let ratios = ratios.collect::<Result<Vec<_>>>()?;
     let tables = Tables::random(&extent.settings, &mut rng)?;
-    let mut measured = Measured { copy_rate: None, multiply_add_rate: None, chunks: Vec::new() };
+    same_bits(new, variant, &extent.settings, &tables, &mut rng)?;
+    let mut measured = Measured { copy_rate: None, multiply_add_rate: None, chunks: Vec::new(), texts: Vec::new() };
     for (&sequences, ratio) in extent.batches.iter().zip(ratios) {
         let (settings, rules) = (extent.settings.clone(), Rules::paper());
         let mut memory = Memory::new(new()?, settings.clone(), rules, tables.clone(), variant)?;
@@ -120,9 +150,37 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
             .collect();
         let timings = memory.time_chunks(sequences, &inputs, extent.repeats)?;
         let lines = lines(&settings, rows, &timings, &measured);
-        measured.chunks.push(Chunk { sequences, ratio, launches: timings.launches, lines });
+        let (launches, singly) = (timings.launches, median(timings.singly));
+        measured.chunks.push(Chunk { sequences, ratio, launches, singly, lines });
+        for &chunks in &extent.texts {
+            let seconds = memory.time_text(sequences, &inputs, chunks)?;
+            measured.texts.push(WholeText { sequences, tokens: chunks * settings.chunk, seconds });
+        }
     }
     Ok(measured)
+}
+
+/// One chunk on the shapes that are timed: the simple kernels give the same bits
+fn same_bits<B: Backend>(
+    new: &dyn Fn() -> Result<B>,
+    variant: Variant,
+    settings: &Settings,
+    tables: &Tables<f32>,
+    rng: &mut StdRng,
+) -> Result<()> {
+    let queries = normal((1, settings.chunk, settings.heads * settings.key_dim), rng);
+    let values = normal((1, settings.chunk, settings.value_dim), rng);
+    let tokens = fwpkm_reference::Tokens { queries: queries.view(), values: values.view(), gates: None, mask: None };
+    let bits = |variant| {
+        let mut memory = Memory::new(new()?, settings.clone(), Rules::paper(), tables.clone(), variant)?;
+        let reads = memory.feed(&tokens)?.reads;
+        let Tables { sub_keys, slot_values } = memory.tables()?;
+        Ok::<_, Error>((reads.mapv(f32::to_bits), sub_keys.mapv(f32::to_bits), slot_values.mapv(f32::to_bits)))
+    };
+    if bits(variant)? == bits(Variant::Simple)? {
+        return Ok(());
+    }
+    Err(Error::Usage { reason: "not timed: the fast kernels do not give the bits of the simple ones".into() })
 }
 
 /// One chunk with fewer sub-keys and tokens, judged like a certified vector
@@ -134,7 +192,7 @@ fn verify<B: Backend>(
     rng: &mut StdRng,
 ) -> Result<f64> {
     let (sub_keys, chunk) = (extent.settings.sub_keys, extent.settings.chunk);
-    let (sub_keys, chunk) = (sub_keys.min(extent.verified), chunk.min(extent.verified));
+    let (sub_keys, chunk) = (sub_keys.min(extent.verified.0), chunk.min(extent.verified.1 / sequences));
     let settings = Settings { sub_keys, chunk, ..extent.settings.clone() };
     let tokens = settings.chunk;
     let problem = Problem {
@@ -225,10 +283,18 @@ pub fn table(measured: &Measured) -> String {
             let _ = writeln!(out, "{sequences:4}  {name:10} {seconds:>11} {floor:>11} {times:>9}");
         }
     }
-    for Chunk { sequences, ratio, launches, .. } in &measured.chunks {
+    let _ = writeln!(out, "\n{:>4}  {:>9} {:>11} {:>13}", "B", "T", "seconds", "ns per token");
+    for WholeText { sequences, tokens, seconds } in &measured.texts {
+        let each = seconds.map(|seconds| seconds * 1e9 / (sequences * tokens) as f64);
+        let number = |number: Option<f64>, digits| number.map_or("-".into(), |number| format!("{number:.digits$}"));
+        let _ = writeln!(out, "{sequences:4}  {tokens:9} {:>11} {:>13}", number(*seconds, 4), number(each, 1));
+    }
+    for Chunk { sequences, ratio, launches, singly, .. } in &measured.chunks {
         let _ = writeln!(
             out,
-            "\nB = {sequences}: {launches} launches per chunk; verified, largest error {ratio:.2} of its bound"
+            "\nB = {sequences}: {launches} kernels per chunk, in two graphs; {} µs where each is launched by itself; \
+             verified, largest error {ratio:.2} of its bound",
+            time(*singly)
         );
     }
     out

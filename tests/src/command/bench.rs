@@ -6,15 +6,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use criterion::Criterion;
-use fwpkm_gpu::cuda::{Cuda, Survey};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::backend::{BackendName, missing};
+use super::backend::BackendName;
 use super::{BOLD, DIM, Outcome, print, print_json};
-use crate::backend::VARIANT;
 use crate::bench::{Measured, STAGES, Workload, stages};
-use crate::bench_device::{self, Extent, Measured as OfDevice, table};
 use crate::error::{Error, Result};
+use baseline::Report;
+
+mod baseline;
+mod device;
 
 /// Measure time and memory at the canonical size (n = 512, d_k = d_v = 512, k = 8, C = 512)
 ///
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 pub(super) struct Arguments {
     /// What is measured. cuda: verified, then timed by the device, per chunk and stage, beside floors from rates measured in the
     /// same run. emulator: the same on tiny shapes, without any time
-    #[arg(long, value_name = "BACKEND", default_value = "cpu", conflicts_with_all = ["full", "baseline", "baseline_tokens"])]
+    #[arg(long, value_name = "BACKEND", default_value = "cpu", conflicts_with = "full")]
     backend: BackendName,
     /// Texts up to a million tokens, f64 as well: about ten minutes on two cores
     #[arg(long)]
@@ -78,16 +79,6 @@ struct Text {
     measured: Measured,
 }
 
-/// The last line a baseline prints.
-#[derive(Debug, Deserialize, Serialize)]
-struct Report {
-    name: String,
-    version: String,
-    seconds: f64,
-    peak_bytes: Option<u64>,
-    note: String,
-}
-
 #[derive(Debug, Serialize)]
 struct Baseline {
     report: Report,
@@ -103,7 +94,7 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
         return measure_here(workload);
     }
     if arguments.backend != BackendName::Cpu {
-        return on_device(arguments);
+        return device::on_device(arguments);
     }
     let mut document =
         Document { spec: fwpkm_spec::version(), machine: machine(), element: "f32", ..Document::default() };
@@ -116,7 +107,7 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
     for command in &arguments.baseline {
         let workload = Workload { tokens: arguments.baseline_tokens, sub_keys: 512, batch: 1 };
         note(command);
-        let report = run_baseline(command, workload)?;
+        let report = baseline::run(command, workload, None)?;
         document.baselines.push(Baseline { report, workload, ours: measure("f32", workload)? });
     }
     if arguments.json {
@@ -125,47 +116,6 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
         print(&text(&document));
     }
     Ok(Outcome::Done)
-}
-
-#[derive(Serialize)]
-struct OnDevice {
-    spec: &'static str,
-    device: String,
-    /// Whether the times are a device's.
-    timed: bool,
-    measured: OfDevice,
-}
-
-/// The CUDA implementation.
-fn on_device(arguments: &Arguments) -> Result<Outcome> {
-    let (device, measured) = match arguments.backend {
-        BackendName::Cpu | BackendName::Cuda => {
-            let survey = Survey::new();
-            let new = || Cuda::new(0).map_err(missing);
-            new()?;
-            let name = survey.driver.and_then(|driver| Some(driver.devices.first()?.name.clone()));
-            let extent = Extent::canonical();
-            (name.unwrap_or_default(), bench_device::measure(&new, VARIANT, &extent)?)
-        }
-        BackendName::Emulator => ("the emulator, tiny shapes, no times".into(), emulated()?),
-    };
-    let timed = measured.copy_rate.is_some();
-    if arguments.json {
-        print_json(&OnDevice { spec: fwpkm_spec::version(), device, timed, measured })?;
-    } else {
-        print(&format!("{DIM}{device}; specification {}{DIM:#}\n{}", fwpkm_spec::version(), table(&measured)));
-    }
-    Ok(Outcome::Done)
-}
-
-#[cfg(feature = "emulator")]
-fn emulated() -> Result<OfDevice> {
-    bench_device::measure(&|| Ok(fwpkm_gpu::emulator::Emulator::new(1)), VARIANT, &Extent::tiny())
-}
-
-#[cfg(not(feature = "emulator"))]
-fn emulated() -> Result<OfDevice> {
-    Err(super::backend::without_emulator())
 }
 
 fn note(what: &str) {
@@ -235,7 +185,7 @@ fn measure(element: &str, workload: Workload) -> Result<Measured> {
     let json = serde_json::to_string(&(element, workload)).map_err(|e| Error::Usage { reason: e.to_string() })?;
     let mut command = this_command()?;
     command.args(["bench", "--workload", &json]);
-    last_line(command, "a workload of this program")
+    baseline::last_line(command, "a workload of this program")
 }
 
 fn measure_here(workload: &str) -> Result<Outcome> {
@@ -244,45 +194,6 @@ fn measure_here(workload: &str) -> Result<Outcome> {
     let measured = if element == "f64" { workload.measure::<f64>()? } else { workload.measure::<f32>()? };
     print(&(serde_json::to_string(&measured).map_err(|e| Error::Usage { reason: e.to_string() })? + "\n"));
     Ok(Outcome::Done)
-}
-
-fn run_baseline(command: &str, workload: Workload) -> Result<Report> {
-    let mut words = command.split_whitespace();
-    let Some(program) = words.next() else {
-        return Err(Error::Usage {
-            reason: "--baseline is empty; it takes a command such as 'python script.py'".into(),
-        });
-    };
-    let Workload { tokens, sub_keys, batch } = workload;
-    let mut process = Command::new(program);
-    process.args(words);
-    for (name, value) in [
-        ("--tokens", tokens),
-        ("--sub-keys", sub_keys),
-        ("--key-dim", 512),
-        ("--value-dim", 512),
-        ("--heads", 1),
-        ("--top-k", 8),
-        ("--chunk", 512),
-        ("--lookahead", 1),
-        ("--batch", batch),
-        ("--threads", std::thread::available_parallelism().map_or(1, usize::from)),
-    ] {
-        process.args([name, &value.to_string()]);
-    }
-    last_line(process, command)
-}
-
-/// Runs a process and reads the JSON object on the last line it prints.
-fn last_line<T: for<'de> Deserialize<'de>>(mut process: Command, name: &str) -> Result<T> {
-    let wrong = |reason: String| Error::Usage { reason: format!("{name}: {reason}") };
-    let output = process.stderr(Stdio::inherit()).output().map_err(|e| wrong(e.to_string()))?;
-    if !output.status.success() {
-        return Err(wrong(format!("ended with {}", output.status)));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().last().unwrap_or_default();
-    serde_json::from_str(line).map_err(|e| wrong(format!("its last line should be a JSON report: {e}: {line:.200}")))
 }
 
 pub(super) fn machine() -> Machine {
@@ -317,20 +228,8 @@ fn text(document: &Document) -> String {
         );
     }
     for Baseline { report, workload, ours } in &document.baselines {
-        let ratio = report.seconds / ours.seconds;
-        let _ = writeln!(
-            out,
-            "\n{BOLD}{} {}{BOLD:#}, T = {}, n = {}, B = {} ({})",
-            report.name, report.version, workload.tokens, workload.sub_keys, workload.batch, report.note
-        );
-        let _ = writeln!(
-            out,
-            "  {:.2} s and {} MiB; this interpreter, same run: {:.3} s and {} MiB; time ratio {ratio:.0}",
-            report.seconds,
-            mebibytes(report.peak_bytes),
-            ours.seconds,
-            mebibytes(ours.peak_bytes)
-        );
+        let memory = format!(" and {} MiB", mebibytes(ours.peak_bytes));
+        out.push_str(&report.beside(*workload, "this interpreter", ours.seconds, &memory));
     }
     out
 }
