@@ -1,20 +1,21 @@
 //! Stage by stage, each given the implementation's own results of the stages before it.         NUM-9, NUM-10
 
+mod choice;
+mod ends;
+
 use fwpkm_reference::chunk::{self, Counted, Reading, Stages, Step};
 use fwpkm_reference::numerics::{Bounded, gamma};
-use fwpkm_reference::projection::Projected;
 use fwpkm_reference::{Scalar, Tables};
 use ndarray::{Array, Array2, ArrayD, ArrayView, Axis, Dimension, s};
 
 use super::check::{Check, Verdict, allowed};
-use super::choices::{wrong_half, wrong_slots};
 use super::clauses::clause_of;
 use super::recorded::Recorded;
 use super::{Declaration, FirstStep};
 use crate::error::Result;
 use crate::implementation::Implementation;
 use crate::numbers::Numbers;
-use crate::problem::{Problem, Text, cast, cast_projection, cast_tables, swapped};
+use crate::problem::{Problem, Text, cast_tables, swapped};
 use crate::run::Plan;
 use crate::selection::Choices;
 use crate::walk::{Due, Walk, chunk_of, memory_tokens, rows_of};
@@ -120,26 +121,6 @@ impl<const D: u32> Stagewise<'_, D> {
         Some(first_rows(self.recorded.integers(name, &shape)?.view(), rows))
     }
 
-    /// PRJ: queries, values, gates; rows (sequence, token).
-    fn projected(&mut self, projected: Projected<Bounded<D>>) -> Projected<Bounded<D>> {
-        let (b, t) = (self.problem.sequences, self.problem.tokens);
-        let mut rows = |name: &str, expected: Array2<Bounded<D>>| {
-            let shape = [b, t, expected.ncols()];
-            let flat = expected.dim();
-            self.check(name, &shape, |tensor| tensor.into_shape_with_order(flat).ok(), expected)
-        };
-        let queries = rows("trace.projection.queries", projected.queries);
-        let values = rows("trace.projection.values", projected.values);
-        let gates = projected.gates.map(|gates| {
-            let count = gates.len();
-            let flat = |tensor: ArrayD<f64>| tensor.into_shape_with_order(count).ok();
-            let own = self.check("out.gates", &[b, t], flat, gates.clone());
-            let traced = self.check("trace.projection.gates", &[b, t], flat, gates);
-            if self.recorded.real("trace.projection.gates", &[b, t]).is_some() { traced } else { own }
-        });
-        Projected { queries, values, gates }
-    }
-
     /// SCR, SEL, RD: one reading with the initial tables.
     fn reading(
         &mut self,
@@ -172,84 +153,6 @@ impl<const D: u32> Stagewise<'_, D> {
         let reads = (stages.read)(tables.slot_values.view(), selected.slots.view(), weights.view())?;
         let reads = self.check_rows("out.reads", &[settings.value_dim], reads);
         Ok(Reading { scores, selected, weights, reads })
-    }
-
-    /// What a score may be off by, for choosing: its error, and what keeping it costs.
-    fn known(&self, score: Bounded<D>) -> (f64, f64) {
-        allowed(score, self.declared.numbers)
-    }
-
-    fn half_choices(
-        &mut self,
-        scores: &ndarray::Array4<Bounded<D>>,
-        selected: &mut fwpkm_reference::select::Selected<Bounded<D>>,
-        rest: &[usize],
-        rows: usize,
-    ) {
-        let name = "trace.select.half_indices";
-        let Some(chosen) = self.integers(name, rest, rows) else { return };
-        let Ok(chosen) = chosen.into_dimensionality::<ndarray::Ix4>() else { return };
-        let own = selected.half_indices.mapv(|index| index as i64);
-        let required: Vec<i64> = own.iter().copied().collect();
-        let mut accepted = own.clone();
-        for ((row, head, half, _), _) in own.indexed_iter().filter(|((.., rank), _)| *rank == 0) {
-            let place = s![row, head, half, ..];
-            if chosen.slice(place) == own.slice(place) || !self.plan_selects() {
-                continue;
-            }
-            let known: Vec<(f64, f64)> = scores.slice(place).iter().map(|&score| self.known(score)).collect();
-            let (values, bounds): (Vec<f64>, Vec<f64>) = known.into_iter().unzip();
-            if !wrong_half(&values, &bounds, &chosen.slice(place).to_vec()) {
-                accepted.slice_mut(place).assign(&chosen.slice(place));
-                for (rank, &index) in chosen.slice(place).iter().enumerate() {
-                    selected.half_indices[[row, head, half, rank]] = index as usize;
-                    selected.half_scores[[row, head, half, rank]] = scores[[row, head, half, index as usize]];
-                }
-            }
-        }
-        let found: Vec<i64> = chosen.iter().copied().collect();
-        let required: Vec<i64> = if accepted == own { required } else { accepted.iter().copied().collect() };
-        self.checks.push(Check::of_integers("SEL-1", name, chosen.shape(), &required, &found));
-    }
-
-    /// Whether a choice can be judged by its scores: another rule of choosing is followed, not judged.
-    fn plan_selects(&self) -> bool {
-        self.choices.is_some() && self.as_specified
-    }
-
-    fn slot_choices(
-        &mut self,
-        scores: &ndarray::Array4<Bounded<D>>,
-        selected: &mut fwpkm_reference::select::Selected<Bounded<D>>,
-        rest: &[usize],
-        rows: usize,
-    ) {
-        let name = "out.indices";
-        let Some(chosen) = self.integers(name, rest, rows) else { return };
-        let Ok(chosen) = chosen.into_dimensionality::<ndarray::Ix3>() else { return };
-        let mut required = selected.slots.mapv(|slot| slot as i64);
-        let b = self.problem.sequences;
-        if let Some(choices) = self.choices.as_ref().filter(|_| self.as_specified) {
-            choices.adopt(0..rows / b, scores, selected);
-            for ((row, head, _), _) in required.clone().indexed_iter().filter(|((.., place), _)| *place == 0) {
-                let place = s![row, head, ..];
-                if chosen.slice(place) == required.slice(place) {
-                    continue;
-                }
-                let halves = [0, 1].map(|half| scores.slice(s![row, head, half, ..]).mapv(|score| self.known(score)));
-                let numbers = self.declared.numbers;
-                let rounding =
-                    |sum: f64| (Bounded::<D>::UNIT_ROUNDOFF + numbers.keeping()) * sum.abs() + numbers.spacing();
-                let picks = chosen.slice(place).to_vec();
-                if !wrong_slots([halves[0].view(), halves[1].view()], &picks, rounding) {
-                    required.slice_mut(place).assign(&chosen.slice(place));
-                }
-            }
-        }
-        let (wanted, found): (Vec<i64>, Vec<i64>) =
-            (required.iter().copied().collect(), chosen.iter().copied().collect());
-        let clause = clause_of(name, &self.plan.settings);
-        self.checks.push(Check::of_integers(clause, name, chosen.shape(), &wanted, &found));
     }
 
     /// MEM and ADR: the first step.
@@ -372,57 +275,6 @@ impl<const D: u32> Stagewise<'_, D> {
             self.checks.push(check);
         }
         same
-    }
-
-    /// OUT: every token's, from the implementation's own reads.
-    fn output(&mut self, projected: Option<&Projected<Bounded<D>>>) -> Result<()> {
-        let (Some(projected), Text::Layer { hidden, .. }, Some(maps)) =
-            (projected, &self.problem.text, &self.problem.projection)
-        else {
-            return Ok(());
-        };
-        let (b, t) = (self.problem.sequences, self.problem.tokens);
-        let dim = self.plan.settings.value_dim;
-        let Some(reads) = self.recorded.real_of("out.reads", ndarray::Dim([b, t, dim])) else { return Ok(()) };
-        let reads = reads.into_shape_with_order((b * t, dim))?.mapv(|x| self.lifted(x));
-        let output = self.walk.output_of(&cast(hidden), &cast_projection(maps), projected, &reads);
-        for (name, expected) in
-            [("trace.output.mixed", output.mixed), ("out.layer", output.layer), ("out.hidden", output.hidden)]
-        {
-            let (shape, flat) = ([b, t, expected.ncols()], expected.dim());
-            self.check(name, &shape, |tensor| tensor.into_shape_with_order(flat).ok(), expected);
-        }
-        Ok(())
-    }
-
-    /// STA: from the implementation's own slots.
-    fn statistics(&mut self) {
-        let settings = &self.plan.settings;
-        let shape = [self.problem.sequences, self.problem.tokens, settings.heads, settings.top_k];
-        let Some(slots) = self.recorded.integers("out.indices", &shape) else { return };
-        let mut counts = std::collections::BTreeMap::<i64, f64>::new();
-        for &slot in &slots {
-            *counts.entry(slot).or_default() += 1.0;
-        }
-        let number = |x: f64| Bounded::<D>::new(x, 0.0);
-        let total = number(slots.len().max(1) as f64);
-        let shared = number(counts.values().filter(|&&count| count > 1.0).sum());
-        let size = number(settings.slots() as f64);
-        let share = |count: f64| number(count) / total;
-        let term = |count: f64| share(count) * (share(count) * size).ln();
-        let divergence = counts.values().fold(Bounded::ZERO, |sum, &count| sum + term(count));
-        for (name, expected) in [
-            ("out.stats.collision_rate", shared / total),
-            ("out.stats.coverage", number(counts.len() as f64) / size),
-            ("out.stats.divergence", divergence),
-        ] {
-            self.check(
-                name,
-                &[1],
-                |tensor| tensor.into_dimensionality::<ndarray::Ix1>().ok(),
-                ndarray::arr1(&[expected]),
-            );
-        }
     }
 }
 

@@ -1,0 +1,91 @@
+//! Choices of sub-keys and slots, judged by the scores they were made from.                     SEL, NUM-6
+
+use fwpkm_reference::Scalar;
+use fwpkm_reference::numerics::Bounded;
+use fwpkm_reference::select::Selected;
+use ndarray::{Array4, Ix3, Ix4, s};
+
+use super::super::check::{Check, allowed};
+use super::super::choices::{wrong_half, wrong_slots};
+use super::super::clauses::clause_of;
+use super::Stagewise;
+
+impl<const D: u32> Stagewise<'_, D> {
+    /// What a score may be off by, for choosing: its error, and what keeping it costs.
+    pub(super) fn known(&self, score: Bounded<D>) -> (f64, f64) {
+        allowed(score, self.declared.numbers)
+    }
+
+    pub(super) fn half_choices(
+        &mut self,
+        scores: &Array4<Bounded<D>>,
+        selected: &mut Selected<Bounded<D>>,
+        rest: &[usize],
+        rows: usize,
+    ) {
+        let name = "trace.select.half_indices";
+        let Some(chosen) = self.integers(name, rest, rows) else { return };
+        let Ok(chosen) = chosen.into_dimensionality::<Ix4>() else { return };
+        let own = selected.half_indices.mapv(|index| index as i64);
+        let required: Vec<i64> = own.iter().copied().collect();
+        let mut accepted = own.clone();
+        for ((row, head, half, _), _) in own.indexed_iter().filter(|((.., rank), _)| *rank == 0) {
+            let place = s![row, head, half, ..];
+            if chosen.slice(place) == own.slice(place) || !self.plan_selects() {
+                continue;
+            }
+            let known: Vec<(f64, f64)> = scores.slice(place).iter().map(|&score| self.known(score)).collect();
+            let (values, bounds): (Vec<f64>, Vec<f64>) = known.into_iter().unzip();
+            if !wrong_half(&values, &bounds, &chosen.slice(place).to_vec()) {
+                accepted.slice_mut(place).assign(&chosen.slice(place));
+                for (rank, &index) in chosen.slice(place).iter().enumerate() {
+                    selected.half_indices[[row, head, half, rank]] = index as usize;
+                    selected.half_scores[[row, head, half, rank]] = scores[[row, head, half, index as usize]];
+                }
+            }
+        }
+        let found: Vec<i64> = chosen.iter().copied().collect();
+        let required: Vec<i64> = if accepted == own { required } else { accepted.iter().copied().collect() };
+        self.checks.push(Check::of_integers("SEL-1", name, chosen.shape(), &required, &found));
+    }
+
+    /// Whether a choice can be judged by its scores: another rule of choosing is followed, not judged.
+    fn plan_selects(&self) -> bool {
+        self.choices.is_some() && self.as_specified
+    }
+
+    pub(super) fn slot_choices(
+        &mut self,
+        scores: &Array4<Bounded<D>>,
+        selected: &mut Selected<Bounded<D>>,
+        rest: &[usize],
+        rows: usize,
+    ) {
+        let name = "out.indices";
+        let Some(chosen) = self.integers(name, rest, rows) else { return };
+        let Ok(chosen) = chosen.into_dimensionality::<Ix3>() else { return };
+        let mut required = selected.slots.mapv(|slot| slot as i64);
+        let b = self.problem.sequences;
+        if let Some(choices) = self.choices.as_ref().filter(|_| self.as_specified) {
+            choices.adopt(0..rows / b, scores, selected);
+            for ((row, head, _), _) in required.clone().indexed_iter().filter(|((.., place), _)| *place == 0) {
+                let place = s![row, head, ..];
+                if chosen.slice(place) == required.slice(place) {
+                    continue;
+                }
+                let halves = [0, 1].map(|half| scores.slice(s![row, head, half, ..]).mapv(|score| self.known(score)));
+                let numbers = self.declared.numbers;
+                let rounding =
+                    |sum: f64| (Bounded::<D>::UNIT_ROUNDOFF + numbers.keeping()) * sum.abs() + numbers.spacing();
+                let picks = chosen.slice(place).to_vec();
+                if !wrong_slots([halves[0].view(), halves[1].view()], &picks, rounding) {
+                    required.slice_mut(place).assign(&chosen.slice(place));
+                }
+            }
+        }
+        let (wanted, found): (Vec<i64>, Vec<i64>) =
+            (required.iter().copied().collect(), chosen.iter().copied().collect());
+        let clause = clause_of(name, &self.plan.settings);
+        self.checks.push(Check::of_integers(clause, name, chosen.shape(), &wanted, &found));
+    }
+}
