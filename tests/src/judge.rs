@@ -11,6 +11,7 @@ mod check;
 mod choices;
 mod clauses;
 mod distance;
+mod drift;
 mod recorded;
 mod replay;
 mod stages;
@@ -152,7 +153,7 @@ pub fn judge(
         number <= as_such || !faulty.contains(&check.tensor)
     });
     let missing = expected.keys().filter(|name| !outputs.contains_key(*name)).cloned().collect();
-    let (drift, first_diverging_chunk) = replay::drift(&problem, oracle, &plan, &recorded, &checks)?;
+    let (drift, first_diverging_chunk) = drift::drift(&problem, oracle, &plan, &recorded, &checks)?;
     Ok(Judgement {
         case: problem.name.clone(),
         clauses: problem.clauses.iter().map(ToString::to_string).collect(),

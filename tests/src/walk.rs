@@ -4,118 +4,25 @@
 //! walks it can differ in what it computes, and when it applies it, but not by accident in what belongs together.
 
 mod cut;
+mod rows;
+mod schedule;
 
 use std::ops::Range;
 
 use fwpkm_reference::chunk::{self, Chunk, Counted, Reading, Stages};
 use fwpkm_reference::output::Output;
 use fwpkm_reference::projection::Projected;
-use fwpkm_reference::rules::StreamCount;
-use fwpkm_reference::settings::{Border, WeightsOver};
-use fwpkm_reference::{Memory, Scalar, Settings, Tables, Trace, TracedStep};
-use ndarray::{Array2, Array3, Axis, s};
+use fwpkm_reference::settings::Border;
+use fwpkm_reference::{Scalar, Tables, Trace, TracedStep};
+use ndarray::{Array2, s};
 
 use crate::error::Result;
-use crate::problem::{Problem, Text, Tokens, cast, cast_projection, cast_tables, swapped};
+use crate::problem::{Problem, Text, Tokens, cast, cast_projection, cast_tables};
 use crate::run::Plan;
 use crate::selection::Choices;
-
-/// What happens in a run, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A call begins.
-    Call,
-    /// Tokens are read, with the tables of the moment.
-    Read(Range<usize>),
-    /// A step is taken.
-    Step(Due),
-}
-
-/// A step: the tokens that it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// The queries of the chunk.
-    pub queries: Range<usize>,
-    /// Where the values end that are there as targets.
-    pub values_to: usize,
-    /// The tokens that `N_i` and S count.
-    pub counted: Range<usize>,
-}
-
-/// When steps take effect. All but the first are orders that an implementation may have by mistake or by choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// As CHK and STR say.
-    Specification,
-    /// The tokens of a chunk are read after its step.
-    WriteBeforeRead,
-    /// The first token after a step still reads the tables from before it.
-    OneTokenLate,
-    /// A step takes effect when the next one is taken; its gradients then move the tables of that moment.
-    OneChunkLate,
-    /// All steps take effect after the last token.
-    AtTheEnd,
-    /// The sub-keys move first; the chunk is read again for the value step.
-    SubKeysFirst,
-    /// The slot values move first; the chunk is read again for the sub-key step.
-    SlotValuesFirst,
-    /// A pair keeps the reading of when its query was fed.
-    FirstReading,
-    /// A chunk without pairs is closed without a step.
-    OnlyWithPairs,
-    /// Every call is a text of its own, and ends with a flush.
-    CallsApart,
-    /// Every call is a text of its own; what is queued at its end is lost.
-    QueueLost,
-    /// Every call begins with the initial tables.
-    TablesPerCall,
-    /// Every sequence has tables of its own.
-    TablesPerSequence,
-    /// A sequence is read to its end before the next one begins, with the tables that it left.
-    SequencesInTurn,
-}
-
-/// The events of a run.
-///
-/// # Errors   settings or rules out of range
-pub fn events(plan: &Plan, tokens: usize) -> Result<Vec<Event>> {
-    let one = Settings { heads: 1, sub_keys: 1, key_dim: 2, value_dim: 1, top_k: 1, ..plan.settings.clone() };
-    let one = Settings { weights_over: WeightsOver::AllHeads, learning_rate: 0.0, ..one };
-    let tables = Tables { sub_keys: ndarray::Array4::zeros((1, 2, 1, 1)), slot_values: Array2::<f64>::zeros((1, 1)) };
-    let by_call = one.border == Border::Carry && plan.rules.stream_count == StreamCount::Call;
-    let mut memory = Memory::new(one, plan.rules.clone(), tables)?;
-    let mut trace = Trace::default();
-    let mut events = Vec::new();
-    let mut read = 0;
-    let mut note = |trace: &mut Trace<f64>, events: &mut Vec<Event>| {
-        let readings = std::mem::take(&mut trace.readings);
-        let mut steps = std::mem::take(&mut trace.steps).into_iter().peekable();
-        for after in 0..=readings.len() {
-            while let Some(step) = steps.next_if(|step| step.after == after) {
-                let from = read - step.chunk.values.dim().0;
-                let queries = from..from + step.chunk.queries.dim().0;
-                let counted = if by_call { read - step.counted_tokens..read } else { queries.clone() };
-                events.push(Event::Step(Due { queries, values_to: read, counted }));
-            }
-            if let Some((tokens, _)) = readings.get(after) {
-                events.push(Event::Read(read..read + tokens));
-                read += tokens;
-            }
-        }
-    };
-    for call in plan.calls.clone().unwrap_or_else(|| vec![tokens]) {
-        let (queries, values) = (Array3::zeros((1, call, 2)), Array3::zeros((1, call, 1)));
-        let fed = fwpkm_reference::Tokens { queries: queries.view(), values: values.view(), gates: None, mask: None };
-        memory.feed_traced(&fed, &mut trace)?;
-        events.push(Event::Call);
-        note(&mut trace, &mut events);
-    }
-    if plan.flush {
-        memory.flush_traced(&mut trace)?;
-        note(&mut trace, &mut events);
-    }
-    Ok(events)
-}
+use rows::reads_by_sequence;
+pub(crate) use rows::{cast_tokens, chunk_of, gathered, memory_tokens, rows_of};
+pub use schedule::{Due, Event, Order, events};
 
 /// Everything a walk computed; rows of readings are (token, sequence).
 #[derive(Clone, Debug)]
@@ -355,111 +262,4 @@ impl<S: Scalar> Walk<'_, S> {
         }
         output
     }
-}
-
-/// The reads of all tokens; rows are (sequence, token).
-fn reads_by_sequence<S: Scalar>(walked: &Walked<S>, sequences: usize) -> Option<Array2<S>> {
-    let views: Vec<_> = walked.trace.readings.iter().map(|(_, reading)| reading.reads.view()).collect();
-    let rows = ndarray::concatenate(Axis(0), &views).ok()?;
-    let (count, width) = rows.dim();
-    let by_token = rows.into_shape_with_order((count / sequences, sequences, width)).ok()?;
-    swapped(&by_token).into_shape_with_order((count, width)).ok()
-}
-
-/// What a layer's projections give its memory.
-pub(crate) fn memory_tokens<S: Scalar>(
-    settings: &Settings,
-    projected: &Projected<S>,
-    mask: Option<&Array2<bool>>,
-    b: usize,
-    t: usize,
-) -> Result<Tokens<S>> {
-    let by_token = |rows: &Array2<S>| -> Result<Array3<S>> {
-        Ok(swapped(&rows.clone().into_shape_with_order((b, t, rows.ncols()))?))
-    };
-    let gates = projected.gates.as_ref().filter(|_| settings.gate_weighted_loss);
-    let gates = gates.map(|gates| gates.clone().into_shape_with_order((b, t))).transpose()?;
-    Ok(Tokens {
-        queries: by_token(&projected.queries)?,
-        values: by_token(&projected.values)?,
-        gates: gates.as_ref().map(swapped),
-        mask: mask.cloned(),
-    })
-}
-
-/// Tokens in another type.
-pub(crate) fn cast_tokens<S: Scalar>(tokens: &Tokens<f64>) -> Tokens<S> {
-    Tokens {
-        queries: cast(&tokens.queries),
-        values: cast(&tokens.values),
-        gates: tokens.gates.as_ref().map(cast),
-        mask: tokens.mask.clone(),
-    }
-}
-
-/// The chunk of a step.
-pub(crate) fn chunk_of<S: Scalar>(tokens: &Tokens<S>, due: &Due, lookahead: usize) -> Chunk<S> {
-    let queries = due.queries.clone();
-    Chunk {
-        queries: tokens.queries.slice(s![queries.clone(), .., ..]).to_owned(),
-        values: tokens.values.slice(s![queries.start..due.values_to, .., ..]).to_owned(),
-        gates: tokens.gates.as_ref().map(|gates| gates.slice(s![queries.clone(), ..]).to_owned()),
-        mask: tokens.mask.as_ref().map(|mask| mask.slice(s![queries, ..]).to_owned()),
-        lookahead,
-    }
-}
-
-/// The readings of some tokens as one.
-pub(crate) fn gathered<S: Scalar>(
-    readings: &[(usize, Reading<S>)],
-    tokens: Range<usize>,
-    sequences: usize,
-) -> Result<Reading<S>> {
-    let mut parts = Vec::new();
-    let mut at = 0;
-    for (length, reading) in readings {
-        let (from, to) = (tokens.start.max(at), tokens.end.min(at + length));
-        if from < to {
-            parts.push(rows_of(reading, (from - at) * sequences..(to - at) * sequences));
-        }
-        at += length;
-    }
-    joined(&parts)
-}
-
-/// Some rows of a reading.
-pub(crate) fn rows_of<S: Scalar>(reading: &Reading<S>, rows: Range<usize>) -> Reading<S> {
-    let selected = &reading.selected;
-    Reading {
-        scores: reading.scores.slice(s![rows.clone(), .., .., ..]).to_owned(),
-        selected: fwpkm_reference::select::Selected {
-            half_indices: selected.half_indices.slice(s![rows.clone(), .., .., ..]).to_owned(),
-            half_scores: selected.half_scores.slice(s![rows.clone(), .., .., ..]).to_owned(),
-            ranks: selected.ranks.slice(s![rows.clone(), .., .., ..]).to_owned(),
-            pair_scores: selected.pair_scores.slice(s![rows.clone(), .., ..]).to_owned(),
-            slots: selected.slots.slice(s![rows.clone(), .., ..]).to_owned(),
-        },
-        weights: reading.weights.slice(s![rows.clone(), .., ..]).to_owned(),
-        reads: reading.reads.slice(s![rows, ..]).to_owned(),
-    }
-}
-
-fn joined<S: Scalar>(parts: &[Reading<S>]) -> Result<Reading<S>> {
-    macro_rules! join {
-        ($($field:ident).+) => {
-            ndarray::concatenate(Axis(0), &parts.iter().map(|part| part.$($field).+.view()).collect::<Vec<_>>())?
-        };
-    }
-    Ok(Reading {
-        scores: join!(scores),
-        selected: fwpkm_reference::select::Selected {
-            half_indices: join!(selected.half_indices),
-            half_scores: join!(selected.half_scores),
-            ranks: join!(selected.ranks),
-            pair_scores: join!(selected.pair_scores),
-            slots: join!(selected.slots),
-        },
-        weights: join!(weights),
-        reads: join!(reads),
-    })
 }

@@ -8,8 +8,10 @@
 //! bound      8 times the envelope, and four roundings of the number itself
 //! ```
 
+mod noise;
+
+use fwpkm_reference::TracedStep;
 use fwpkm_reference::select::Selected;
-use fwpkm_reference::{Scalar, TracedStep};
 use fwpkm_spec::{Data, Label};
 use ndarray::ArrayD;
 
@@ -23,10 +25,11 @@ use crate::error::Result;
 use crate::implementation::Implementation;
 use crate::numbers::Numbers;
 use crate::outputs::of_walk;
-use crate::problem::{Problem, swapped};
+use crate::problem::Problem;
 use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
 use crate::walk::{Order, Walk, Walked};
+use noise::{LOUD, drawn, noise};
 
 /// The bound over the envelope.
 const FACTOR: f64 = 8.0;
@@ -344,85 +347,4 @@ fn is_of_layer(name: &str) -> bool {
     ["out.layer", "out.hidden", "out.gates"].contains(&name)
         || name.starts_with("trace.projection.")
         || name.starts_with("trace.output.")
-}
-
-/// A number in ±1 drawn from a place and a seed: SplitMix64's output function
-fn drawn(place: u64, seed: u64) -> f64 {
-    let mut z = place.wrapping_add(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-}
-
-/// x·(1 + ξ·2^-BITS), ξ in ±1 drawn from x itself and the seed
-fn noisy<S: Scalar, const BITS: i32, const SEED: u64>(x: S) -> S {
-    let xi = drawn(x.to_f64().to_bits(), SEED);
-    S::from_f64(x.to_f64() * (1.0 + xi * 2f64.powi(-BITS)))
-}
-
-/// The first so many of [`noise`] are louder, only to see which choices rounding may turn.
-const LOUD: usize = 2;
-
-/// Ways to inject rounding: two of eight times its size, six of its size.
-fn noise<S: Scalar>(numbers: Numbers) -> [fn(S) -> S; 8] {
-    macro_rules! seeds {
-        ($bits:literal, $loud:literal) => {
-            [
-                noisy::<S, $loud, 7>,
-                noisy::<S, $loud, 8>,
-                noisy::<S, $bits, 1>,
-                noisy::<S, $bits, 2>,
-                noisy::<S, $bits, 3>,
-                noisy::<S, $bits, 4>,
-                noisy::<S, $bits, 5>,
-                noisy::<S, $bits, 6>,
-            ]
-        };
-    }
-    match numbers {
-        Numbers::F64 => seeds!(52, 49),
-        Numbers::F32 => seeds!(23, 20),
-        Numbers::Bf16 => seeds!(8, 5),
-        Numbers::F16 => seeds!(11, 8),
-    }
-}
-
-/// How far the reads of each chunk are from a free run, and the first chunk whose reads differ.
-pub(crate) fn drift(
-    problem: &Problem,
-    oracle: &Implementation,
-    plan: &Plan,
-    recorded: &Recorded,
-    checks: &[Check],
-) -> Result<(Vec<f64>, Option<usize>)> {
-    let chunk = plan.settings.chunk.max(1);
-    let of_reads = |check: &&Check| check.tensor == "out.reads" && check.verdict == Verdict::Differs;
-    let diverging = checks
-        .iter()
-        .filter(of_reads)
-        .filter_map(|check| check.first.as_ref()?.get(1).map(|token| token / chunk))
-        .min();
-    let shape = [problem.sequences, problem.tokens, plan.settings.value_dim];
-    let Some(found) = recorded.real_of("out.reads", ndarray::Dim(shape)) else { return Ok((Vec::new(), diverging)) };
-    if problem.tokens <= chunk || oracle.runs_sequences_alone() {
-        return Ok((Vec::new(), diverging));
-    }
-    let free = super::walk_of(plan, oracle.stages::<f64>(Numbers::F64), oracle);
-    let free = free.run(problem)?;
-    let (found, mut token, mut drift) = (swapped(&found), 0, vec![(0.0f64, 0.0f64); problem.tokens.div_ceil(chunk)]);
-    for (tokens, reading) in &free.trace.readings {
-        for (row, read) in reading.reads.rows().into_iter().enumerate() {
-            let (at, sequence) = (token + row / problem.sequences, row % problem.sequences);
-            let sums = &mut drift[at / chunk];
-            for (d, x) in read.iter().enumerate() {
-                sums.0 += (x - found[[at, sequence, d]]).powi(2);
-                sums.1 += x.powi(2);
-            }
-        }
-        token += tokens;
-    }
-    Ok((
-        drift.into_iter().map(|(error, size)| if size > 0.0 { (error / size).sqrt() } else { error }).collect(),
-        diverging,
-    ))
 }
