@@ -50,6 +50,9 @@ timeout 120 ./device-test --nocapture 2>&1 | tee "$log"
 step "the certified vectors"
 timeout 180 ./fwpkm check --backend cuda --vectors vectors || fail 1 "certified vectors on the device"
 
+step "128 thousand tokens, as a whole and chunk by chunk"
+timeout 180 ./fwpkm check --backend cuda --long 131072 || fail 1 "a long text on the device"
+
 if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck; do
         for case in paper/str_1_carry_cut release/mem_4_heads_and_sequences; do

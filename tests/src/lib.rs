@@ -36,6 +36,8 @@ pub mod judging;
 #[cfg(feature = "suite")]
 pub mod lockstep;
 #[cfg(feature = "suite")]
+pub mod long;
+#[cfg(feature = "suite")]
 pub mod numbers;
 #[cfg(feature = "suite")]
 pub mod outputs;

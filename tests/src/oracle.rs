@@ -9,6 +9,10 @@ mod fields;
 mod gradient_updates;
 mod interruptions;
 mod judge;
+#[cfg(feature = "emulator")]
+mod kernels;
+#[cfg(feature = "emulator")]
+mod long_sequence;
 mod near_ties;
 pub mod objectives;
 mod one_chunk;
@@ -25,6 +29,8 @@ mod tracked;
 pub use case_files::case_files;
 pub use gradient_updates::{gradient_updates, step_holds};
 pub use judge::{Judge, Judged};
+#[cfg(feature = "emulator")]
+pub use long_sequence::long_sequence;
 pub use outcome::{Outcome, bits, run, run_with, table_bits};
 #[cfg(feature = "suite")]
 pub use recorded_outputs::recorded_outputs;
@@ -46,4 +52,6 @@ pub const TARGETS: &[(&str, Oracle)] = &[
     ("settings_files", settings_files),
     #[cfg(feature = "suite")]
     ("recorded_outputs", recorded_outputs),
+    #[cfg(feature = "emulator")]
+    ("long_sequence", long_sequence),
 ];

@@ -14,7 +14,9 @@ use crate::error::{Error, Result};
 use crate::implementation::Implementation;
 use crate::judge::{Declaration, Distance, Verdict};
 use crate::judging::{Source, built_in, report};
+use crate::long::problems;
 use crate::numbers::Numbers;
+use crate::problem::Problem;
 use crate::report::Report;
 
 /// Judge a built-in implementation on every certified vector, clause by clause
@@ -31,6 +33,9 @@ pub(super) struct Arguments {
     /// Only this vector
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
+    /// Instead of the vectors, a text of so many random tokens: the whole, and each of its chunks by itself
+    #[arg(long, value_name = "TOKENS", conflicts_with_all = ["rules", "case", "vectors"])]
+    long: Option<usize>,
     /// What is judged
     #[arg(long, value_name = "BACKEND", default_value = "cpu")]
     backend: BackendName,
@@ -56,14 +61,14 @@ pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
     if arguments.deviation.as_deref() == Some("list") {
         return Ok(list());
     }
-    let chosen = Chosen::new(arguments.vectors.as_deref(), arguments.rules, arguments.case.as_deref())?;
+    let (cases, what) = cases(arguments)?;
     let backend = arguments.backend.run()?;
     let (implementation, declared) = match &arguments.deviation {
         None if backend.is_some() => (Implementation::specification(), vec![DECLARED]),
         None => (Implementation::specification(), KINDS.to_vec()),
         Some(name) => (deviating(name)?, vec![Declaration { numbers: Numbers::F32, distance: Distance::Direct }]),
     };
-    let (stop, bar) = (stop_flag(), progress(chosen.vectors.len() * declared.len()));
+    let (stop, bar) = (stop_flag(), progress(cases.len() * declared.len()));
     let subject = arguments.deviation.as_deref().unwrap_or(arguments.backend.name());
     let reports: Vec<Report> = declared
         .iter()
@@ -71,7 +76,7 @@ pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
             let implementation = Implementation { distance: declared.distance, ..implementation.clone() };
             let interpreter = built_in(&implementation, declared);
             let source: Source = backend.as_deref().map_or(&interpreter, |run| run);
-            report(subject, declared, &chosen.vectors, source, true, &stop, &|| bar.inc(1))
+            report(subject, declared, &cases, source, true, &stop, &|| bar.inc(1))
         })
         .collect();
     bar.finish_and_clear();
@@ -79,14 +84,29 @@ pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
         print_json(&Document { spec: fwpkm_spec::version(), reports: &reports })?;
     } else {
         let spec = fwpkm_spec::version();
-        let heading = format!("{subject} on {} certified vectors, specification {spec}", chosen.vectors.len());
-        let rerun = |_: &Report, case: &str| match &arguments.deviation {
-            Some(name) => format!("fwpkm check --deviation {name} --case {case}"),
-            None => format!("fwpkm check{} --case {case}", arguments.backend.argument()),
+        let heading = format!("{subject} on {what}, specification {spec}");
+        let rerun = |_: &Report, case: &str| {
+            let of = arguments.deviation.as_ref().map(|name| format!(" --deviation {name}"));
+            let of = of.unwrap_or_else(|| arguments.backend.argument().into());
+            let case = arguments.long.map_or_else(|| format!("--case {case}"), |tokens| format!("--long {tokens}"));
+            format!("fwpkm check{of} {case}")
         };
         print(&report_text::text(&heading, &reports, &rerun, started.elapsed().as_secs_f64()));
     }
     Ok(outcome(&reports))
+}
+
+/// What is judged on, and in words
+fn cases(arguments: &Arguments) -> Result<(Vec<Problem>, String)> {
+    if let Some(tokens) = arguments.long {
+        let problems = problems(tokens)?;
+        let chunks = problems.len() - 1;
+        return Ok((problems, format!("a random text of {tokens} tokens and its {chunks} chunks")));
+    }
+    let chosen = Chosen::new(arguments.vectors.as_deref(), arguments.rules, arguments.case.as_deref())?;
+    let problems: Vec<Problem> = chosen.vectors.into_iter().map(|vector| vector.problem).collect();
+    let what = format!("{} certified vectors", problems.len());
+    Ok((problems, what))
 }
 
 /// The kinds of numbers and distances that the interpreter is judged in.

@@ -166,7 +166,7 @@ impl<const D: u32> Stagewise<'_, D> {
     ) {
         let b = self.problem.sequences;
         let chunk = chunk_of(tokens, due, self.plan.settings.lookahead);
-        let reading = rows_of(readings, due.queries.start * b..due.queries.end * b);
+        let mut reading = rows_of(readings, due.queries.start * b..due.queries.end * b);
         let counted = rows_of(readings, due.counted.start * b..due.counted.end * b);
         let counted = Counted { slots: counted.selected.slots.view(), samples: due.counted.len() * b };
         let (settings, rules, stages) = (&self.plan.settings.clone(), &self.plan.rules.clone(), self.walk.stages);
@@ -190,6 +190,7 @@ impl<const D: u32> Stagewise<'_, D> {
             );
         }
         let to_scores = memorized.half_score_gradient.clone();
+        reading.scores = self.open_ties(&tables.sub_keys, &reading);
         let mut addressed = (stages.address)(settings, rules, tables, &chunk, &reading, to_scores.as_ref());
         let n = settings.sub_keys;
         let pair = |tensor: ArrayD<f64>| tensor.into_dimensionality().ok();

@@ -23,6 +23,8 @@ const MOST: Most = Most { heads: 2, sub_keys: 4, half_dim: 3, value_dim: 3, sequ
 
 /// A step over one chunk, in f32 and f64.                             MEM-2 … MEM-6, ADR-1 … ADR-6, NUM-7
 ///
+/// With the feature `emulator` the CUDA kernels take the same step.
+///
 /// # Panics
 /// Where a loss, a count, a gradient or a new table is not what its clause says.
 pub fn gradient_updates(bytes: &[u8]) {
@@ -32,6 +34,13 @@ pub fn gradient_updates(bytes: &[u8]) {
     scene.settings.lookahead = lookahead;
     step_holds::<f32>(&scene);
     step_holds::<f64>(&scene);
+    #[cfg(feature = "emulator")]
+    super::kernels::kernels_hold(&Scene { settings: one_chunk(&scene), ..scene }, None);
+}
+
+/// Settings under which the text of a scene is one chunk
+fn one_chunk(scene: &Scene) -> Settings {
+    Settings { chunk: scene.text.shape().1.max(scene.settings.lookahead) + 1, ..scene.settings.clone() }
 }
 
 /// The text of a scene, fed and flushed as one chunk under border drop, in one element type.
@@ -40,7 +49,7 @@ pub fn gradient_updates(bytes: &[u8]) {
 /// As [`gradient_updates`].
 pub fn step_holds<S: Scalar>(scene: &Scene) -> Judged {
     let mut judge = Judge::new::<S>(scene);
-    let settings = Settings { chunk: scene.text.shape().1.max(scene.settings.lookahead) + 1, ..scene.settings.clone() };
+    let settings = one_chunk(scene);
     let (tables, text): (Tables<S>, Text<S>) = (cast_tables(&scene.tables), scene.text.cast());
     let finite = text.is_finite() && tables.sub_keys.iter().chain(&tables.slot_values).all(|x| x.is_finite());
     let mut trace = Trace::default();

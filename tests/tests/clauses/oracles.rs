@@ -37,10 +37,10 @@ fn every_recorded_input_holds() {
 }
 
 /// Random bytes, many of them small, up to a length
-fn random_inputs_hold(target: &str, longest: usize) {
+fn random_inputs_hold(target: &str, longest: usize, count: u32) {
     let oracle: Oracle = TARGETS.iter().find(|(name, _)| *name == target).unwrap().1;
     let bytes = prop::collection::vec(prop_oneof![2 => any::<u8>(), 1 => 0..16u8], 0..=longest);
-    let held = TestRunner::new(cases(200)).run(&bytes, |bytes| {
+    let held = TestRunner::new(cases(count)).run(&bytes, |bytes| {
         oracle(&bytes);
         Ok(())
     });
@@ -49,33 +49,33 @@ fn random_inputs_hold(target: &str, longest: usize) {
 
 #[test]
 fn random_inputs_of_top_k_retrieval_hold() {
-    random_inputs_hold("top_k_retrieval", 200);
+    random_inputs_hold("top_k_retrieval", 200, 200);
 }
 
 #[test]
 fn random_inputs_of_gradient_updates_hold() {
-    random_inputs_hold("gradient_updates", 300);
+    random_inputs_hold("gradient_updates", 300, 200);
 }
 
 #[test]
 fn random_inputs_of_stream_cuts_hold() {
-    random_inputs_hold("stream_cuts", 300);
+    random_inputs_hold("stream_cuts", 300, 200);
 }
 
 #[test]
 fn random_inputs_of_case_files_hold() {
-    random_inputs_hold("case_files", 300);
+    random_inputs_hold("case_files", 300, 200);
 }
 
 #[test]
 #[cfg(feature = "suite")]
 fn random_inputs_of_recorded_outputs_hold() {
-    random_inputs_hold("recorded_outputs", 60);
+    random_inputs_hold("recorded_outputs", 60, 200);
 }
 
 #[test]
 fn random_inputs_of_settings_files_hold() {
-    random_inputs_hold("settings_files", 60);
+    random_inputs_hold("settings_files", 60, 200);
 }
 
 /// Small scenes of random bytes, each with what is said of it
@@ -131,7 +131,7 @@ fn tracked_numbers_are_the_numbers_of_their_type() {
 }
 
 #[test]
-#[cfg_attr(not(feature = "suite"), ignore = "a target needs the suite")]
+#[cfg_attr(not(feature = "emulator"), ignore = "a target needs the emulator")]
 fn every_target_has_an_oracle_recorded_inputs_and_a_place_in_the_book() {
     let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_string();
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_string()).collect();
@@ -147,4 +147,10 @@ fn every_target_has_an_oracle_recorded_inputs_and_a_place_in_the_book() {
         assert!(manifest.contains(&format!("name = \"{target}\"\npath = \"fuzz_targets/{target}.rs\"")), "{target}");
         assert!(chapter.contains(&format!("`{target}`")), "docs/src/testing.md does not name {target}");
     }
+}
+
+#[cfg(feature = "emulator")]
+#[test]
+fn random_inputs_of_long_sequence_hold() {
+    random_inputs_hold("long_sequence", 60, 20);
 }

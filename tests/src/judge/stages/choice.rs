@@ -1,7 +1,9 @@
 //! Choices of sub-keys and slots, judged by the scores they were made from.                     SEL, NUM-6
 
 use fwpkm_reference::Scalar;
+use fwpkm_reference::chunk::Reading;
 use fwpkm_reference::numerics::Bounded;
+use fwpkm_reference::rules::Kept;
 use fwpkm_reference::select::Selected;
 use ndarray::{Array4, Ix3, Ix4, s};
 
@@ -87,5 +89,31 @@ impl<const D: u32> Stagewise<'_, D> {
             (required.iter().copied().collect(), chosen.iter().copied().collect());
         let clause = clause_of(name, &self.plan.settings);
         self.checks.push(Check::of_integers(clause, name, chosen.shape(), &wanted, &found));
+    }
+
+    /// Half scores of which none knows whether the implementation kept them as ties of the k-th: their bounds become infinite.   [ADR-1]
+    ///
+    /// kept = ties compares scores as they were kept. Where they were not recorded, a score within its bounds of the k-th may
+    /// have been on either side; that of an equal sub-key is equal in any arithmetic.
+    pub(super) fn open_ties(&self, sub_keys: &Array4<Bounded<D>>, reading: &Reading<Bounded<D>>) -> Array4<Bounded<D>> {
+        let mut scores = reading.scores.clone();
+        let shape = [self.problem.sequences, self.problem.tokens, scores.dim().1, 2, scores.dim().3];
+        if self.plan.rules.kept != Kept::Ties || self.recorded.real("trace.score.half_scores", &shape).is_some() {
+            return scores;
+        }
+        for ((row, head, half, rank), &kth) in reading.selected.half_indices.indexed_iter() {
+            if rank + 1 < self.plan.settings.top_k {
+                continue;
+            }
+            let key = |i: usize| sub_keys.slice(s![head, half, i, ..]);
+            let (value, bound) = self.known(reading.scores[[row, head, half, kth]]);
+            for i in 0..scores.dim().3 {
+                let (other, off) = self.known(reading.scores[[row, head, half, i]]);
+                if (value - other).abs() <= bound + off && key(i) != key(kth) {
+                    scores[[row, head, half, i]] = Bounded::new(value, f64::INFINITY);
+                }
+            }
+        }
+        scores
     }
 }

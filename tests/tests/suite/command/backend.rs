@@ -27,6 +27,31 @@ fn check_and_verify_on_the_emulator() {
     }
 }
 
+/// 600 tokens: the whole, a chunk of 512 and one of 88.
+#[test]
+fn check_a_long_text() {
+    let sound = fwpkm(&["check", "--long", "600"]);
+    assert_eq!(status(&sound), 0, "{}{}", stdout(&sound), stderr(&sound));
+    assert!(stdout(&sound).contains("a random text of 600 tokens and its 2 chunks"), "{}", stdout(&sound));
+    assert!(stdout(&sound).contains("all 3 vectors conform in 5 kinds of numbers"), "{}", stdout(&sound));
+    let wrong = fwpkm(&["check", "--long", "600", "--deviation", "mem-4-sum-instead-of-division"]);
+    assert_eq!(status(&wrong), 1, "{}{}", stdout(&wrong), stderr(&wrong));
+    assert!(
+        stdout(&wrong).contains("fwpkm check --deviation mem-4-sum-instead-of-division --long 600"),
+        "{}",
+        stdout(&wrong)
+    );
+    for (tokens, expected) in [("0", "1 to 1048576"), ("2000000", "1 to 1048576")] {
+        let refused = fwpkm(&["check", "--long", tokens]);
+        assert_eq!(status(&refused), 2);
+        assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
+    }
+    if cfg!(feature = "emulator") {
+        let emulated = fwpkm(&["check", "--long", "600", "--backend", "emulator"]);
+        assert_eq!(status(&emulated), 0, "{}{}", stdout(&emulated), stderr(&emulated));
+    }
+}
+
 #[test]
 fn a_deviation_is_of_the_interpreter_only() {
     let output = fwpkm(&["check", "--backend", "emulator", "--deviation", "list"]);
