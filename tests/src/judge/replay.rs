@@ -8,8 +8,10 @@
 //! bound      8 times the envelope, and four roundings of the number itself
 //! ```
 
+mod noise;
+
+use fwpkm_reference::TracedStep;
 use fwpkm_reference::select::Selected;
-use fwpkm_reference::{Scalar, TracedStep};
 use fwpkm_spec::{Data, Label};
 use ndarray::ArrayD;
 
@@ -27,6 +29,7 @@ use crate::problem::{Problem, swapped};
 use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
 use crate::walk::{Order, Walk, Walked};
+use noise::{LOUD, drawn, noise};
 
 /// The bound over the envelope.
 const FACTOR: f64 = 8.0;
@@ -66,10 +69,12 @@ impl Replayed<'_> {
             _ => self.injected::<f32>(declared)?,
         };
         let skipped = if stagewise { first.tokens } else { 0 };
+        let reads = self.expected.get("out.reads").and_then(|reads| recorded.real("out.reads", &reads.shape)).is_some();
         let mut checks = Vec::new();
         for (name, expected) in self.expected {
             let reported = self.reported.contains(&name);
-            let by_stage = stagewise && (name.ends_with(".0") || is_of_layer(name)) || name.starts_with("out.stats.");
+            let by_stage = name.ends_with(".0") || is_of_layer(name, reads);
+            let by_stage = stagewise && by_stage || name.starts_with("out.stats.");
             if by_stage && !reported {
                 continue;
             }
@@ -339,52 +344,10 @@ fn is_by_token(name: &str) -> bool {
         || ["out.reads", "out.indices", "out.weights", "out.layer", "out.hidden", "out.gates"].contains(&name)
 }
 
-/// Tensors that the stage checks have judged for every token
-fn is_of_layer(name: &str) -> bool {
-    ["out.layer", "out.hidden", "out.gates"].contains(&name)
-        || name.starts_with("trace.projection.")
-        || name.starts_with("trace.output.")
-}
-
-/// A number in ±1 drawn from a place and a seed: SplitMix64's output function
-fn drawn(place: u64, seed: u64) -> f64 {
-    let mut z = place.wrapping_add(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-}
-
-/// x·(1 + ξ·2^-BITS), ξ in ±1 drawn from x itself and the seed
-fn noisy<S: Scalar, const BITS: i32, const SEED: u64>(x: S) -> S {
-    let xi = drawn(x.to_f64().to_bits(), SEED);
-    S::from_f64(x.to_f64() * (1.0 + xi * 2f64.powi(-BITS)))
-}
-
-/// The first so many of [`noise`] are louder, only to see which choices rounding may turn.
-const LOUD: usize = 2;
-
-/// Ways to inject rounding: two of eight times its size, six of its size.
-fn noise<S: Scalar>(numbers: Numbers) -> [fn(S) -> S; 8] {
-    macro_rules! seeds {
-        ($bits:literal, $loud:literal) => {
-            [
-                noisy::<S, $loud, 7>,
-                noisy::<S, $loud, 8>,
-                noisy::<S, $bits, 1>,
-                noisy::<S, $bits, 2>,
-                noisy::<S, $bits, 3>,
-                noisy::<S, $bits, 4>,
-                noisy::<S, $bits, 5>,
-                noisy::<S, $bits, 6>,
-            ]
-        };
-    }
-    match numbers {
-        Numbers::F64 => seeds!(52, 49),
-        Numbers::F32 => seeds!(23, 20),
-        Numbers::Bf16 => seeds!(8, 5),
-        Numbers::F16 => seeds!(11, 8),
-    }
+/// Tensors that the stage checks have judged for every token: the projections, and the outputs where reads were recorded
+fn is_of_layer(name: &str, reads: bool) -> bool {
+    let of_output = ["out.layer", "out.hidden"].contains(&name) || name.starts_with("trace.output.");
+    name == "out.gates" || name.starts_with("trace.projection.") || reads && of_output
 }
 
 /// How far the reads of each chunk are from a free run, and the first chunk whose reads differ.
