@@ -27,13 +27,22 @@ pub struct Certificate {
     pub near_ties: bool,
     /// The smallest selection margins of all its readings.
     pub smallest_margin: Margins,
-    /// By name of a deviation: how far its outputs are from the specification's, over the largest magnitude of the tensor.
+    /// Deviations of its clauses that it catches in f32, and by what margin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub separates: Option<BTreeMap<String, f64>>,
-    /// By name of a tensor, then element type: how far an output may be from the recorded one.
+    pub separates: Option<Separates>,
+    /// How far a result may be from the recorded one, given the same slots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bounds: Option<BTreeMap<String, BTreeMap<String, f64>>>,
+    pub bounds: Option<Bounds>,
 }
+
+/// By name of a deviation: the largest error over its bound; none where what is wrong has no bound above 0, as a slot or a count.
+pub type Separates = BTreeMap<String, Option<f64>>;
+
+/// By name of a tensor, then element type: the largest bound of any of its numbers.
+pub type Bounds = BTreeMap<String, BTreeMap<String, f64>>;
+
+/// The element types that bounds are given for.
+const TYPES: [&str; 4] = ["F64", "F32", "BF16", "F16"];
 
 /// How a certified vector is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,11 +101,20 @@ impl Certificate {
         }
         let Margins { half, pair, order, relative } = self.smallest_margin;
         let margins = [half, pair, order, relative].into_iter().flatten();
-        let separates = self.separates.iter().flat_map(BTreeMap::values).copied();
-        let bounds = self.bounds.iter().flat_map(BTreeMap::values).flat_map(BTreeMap::values).copied();
-        match margins.chain(separates).chain(bounds).find(|number| !number.is_finite() || *number < 0.0) {
-            Some(number) => wrong("numbers from 0", &number.to_string()),
-            None => Ok(()),
+        let bounds = || self.bounds.iter().flat_map(BTreeMap::values);
+        let numbers = margins.chain(bounds().flat_map(BTreeMap::values).copied());
+        if let Some(number) = numbers.into_iter().find(|number| !number.is_finite() || *number < 0.0) {
+            return wrong("numbers from 0", &number.to_string());
+        }
+        let separates = self.separates.iter().flat_map(BTreeMap::values).flatten();
+        if let Some(margin) = separates.into_iter().find(|margin| !margin.is_finite() || **margin < 1.0) {
+            return wrong("in `separates` numbers from 1", &margin.to_string());
+        }
+        let types = bounds().flat_map(BTreeMap::keys).map(String::as_str);
+        match (types.into_iter().find(|name| !TYPES.contains(name)), bounds().find(|types| types.is_empty())) {
+            (Some(name), _) => wrong("in `bounds` the types F64, F32, BF16 and F16", name),
+            (_, Some(_)) => wrong("in `bounds` at least one type of each tensor", "none"),
+            (None, None) => Ok(()),
         }
     }
 
@@ -132,7 +150,7 @@ mod tests {
     #[test]
     fn a_certificate_written_and_read_again_is_the_same() {
         let mut full = object();
-        full["separates"] = json!({"transposed_slots": 0.5});
+        full["separates"] = json!({"transposed_slots": 12.5, "swapped_halves": null});
         full["bounds"] = json!({"out.reads": {"F32": 1e-6}});
         for object in [object(), full] {
             let certificate = Certificate::parse(&object.to_string()).unwrap();
@@ -152,6 +170,9 @@ mod tests {
             ("purpose", json!(""), "purpose"),
             ("smallest_margin", json!({"half": -1.0, "pair": null, "order": null, "relative": null}), "-1"),
             ("bounds", json!({"out.reads": {"F32": -1e-6}}), "-0.000001"),
+            ("bounds", json!({"out.reads": {"F8": 1e-6}}), "F8"),
+            ("bounds", json!({"out.reads": {}}), "at least one type"),
+            ("separates", json!({"transposed_slots": 0.5}), "0.5"),
             ("colour", json!("red"), "colour"),
         ] {
             let mut changed = object();

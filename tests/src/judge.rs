@@ -132,7 +132,7 @@ pub fn judge(
         });
         checks.retain(|check| !reported.contains(&&check.tensor));
     }
-    let in_one_step = first.steps <= 1 && first.tokens == problem.tokens && walk.order == Order::Specification;
+    let in_one_step = first.is_all_of(&problem) && walk.order == Order::Specification;
     if !in_one_step || !reported.is_empty() {
         let (walked, expected) = (walked.as_ref(), &expected);
         let replayed = replay::Replayed { problem: &problem, oracle, plan: &plan, walked, expected, reported };
@@ -167,6 +167,13 @@ pub fn judge(
     })
 }
 
+/// Whether a case is judged stage by stage throughout: no more than one step, and no token after it.
+///
+/// # Errors   settings or rules out of range
+pub fn is_in_one_step(problem: &Problem) -> Result<bool> {
+    Ok(FirstStep::of(&events(&problem.plan, problem.tokens)?, problem.tokens).is_all_of(problem))
+}
+
 /// The tokens that are read before the first step takes effect, and that step.
 #[derive(Clone, Debug)]
 pub(crate) struct FirstStep {
@@ -195,6 +202,11 @@ impl FirstStep {
             }
         }
         first
+    }
+
+    /// Whether nothing follows it.
+    fn is_all_of(&self, problem: &Problem) -> bool {
+        self.steps <= 1 && self.tokens == problem.tokens
     }
 }
 

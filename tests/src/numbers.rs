@@ -1,6 +1,7 @@
 //! The number types an implementation may compute in and keep its results in.               NUM-1, NUM-9
 
 use fwpkm_reference::Scalar;
+use fwpkm_spec::ElementType;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,21 @@ impl Numbers {
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
         }
+    }
+
+    /// The type that results are kept in, as a type of a file.
+    pub fn element_type(self) -> ElementType {
+        match self {
+            Self::F64 => ElementType::F64,
+            Self::F32 => ElementType::F32,
+            Self::Bf16 => ElementType::Bf16,
+            Self::F16 => ElementType::F16,
+        }
+    }
+
+    /// The type that is computed in, as the numbers of an implementation that keeps its results in it.
+    pub fn computed_in(self) -> Self {
+        if self == Self::F64 { Self::F64 } else { Self::F32 }
     }
 
     /// Relative error of keeping a result; 0 where it is kept as it was computed.

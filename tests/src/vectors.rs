@@ -8,9 +8,12 @@
 //! | `tables`, `course`, [`compose`] | the inputs: tokens drawn until every selection has its margin |
 //! | [`margin`] | selection margins |
 //! | [`vector`] | an entry as files: case, certificate, inputs, outputs |
+//! | [`certify`], `agreement` | bounds of the outputs, and margins of deviations; how far machines may differ in them |
 //! | [`regenerate`], [`export`] | the files of a folder against the catalogue; inputs for a port |
 
+mod agreement;
 pub mod catalogue;
+pub mod certify;
 pub mod collection;
 pub mod compose;
 mod course;

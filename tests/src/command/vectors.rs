@@ -23,8 +23,10 @@ enum Job {
 
 /// Make every vector from the catalogue and replace the files that differ
 ///
-/// Inputs must be the same byte for byte, outputs may differ by 1e-10 of their largest magnitude; a file that agrees is left
-/// alone. Exit status: 0 all agree or were written, 1 some differ.
+/// Inputs must be the same byte for byte. Outputs are judged in f64, as `judge` would, and each number must be within its bound.
+/// Bounds and margins that the certificate states are computed anew, and must be the same as far as logarithms are on all
+/// machines (SPEC.md, "Certified vectors"). A file that agrees is left alone. Exit status: 0 all agree or were written, 1 some
+/// differ.
 #[derive(Debug, clap::Args)]
 struct Regenerate {
     /// Folder of the vectors

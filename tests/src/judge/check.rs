@@ -44,6 +44,8 @@ pub struct Check {
     pub actual: Option<f64>,
     /// How far they may be apart.
     pub bound: Option<f64>,
+    /// The largest bound of any number judged.
+    pub largest_bound: Option<f64>,
     /// Numbers judged, and numbers that no bound could judge.
     pub judged: usize,
     /// See `judged`.
@@ -65,6 +67,7 @@ impl Check {
             expected: None,
             actual: None,
             bound: None,
+            largest_bound: None,
             judged: 0,
             not_judged: 0,
             reason: Some(reason.into()),
@@ -95,6 +98,7 @@ impl Check {
                 continue;
             }
             check.judged += 1;
+            check.largest_bound = Some(check.largest_bound.unwrap_or(0.0).max(bound));
             let error = (found - x).abs();
             // A number that is not one is as wrong as can be.
             let ratio = if error.is_nan() {

@@ -33,6 +33,11 @@ impl<'a> Recorded<'a> {
         self.real(name, shape.slice())?.into_dimensionality().ok()
     }
 
+    /// Whether there are real numbers of that name.
+    pub(crate) fn has_real(&self, name: &str) -> bool {
+        self.outputs.get(name).is_some_and(|tensor| self.real(name, &tensor.shape).is_some())
+    }
+
     /// A tensor of integers of that shape.
     pub(crate) fn integers(&self, name: &str, shape: &[usize]) -> Option<ArrayD<i64>> {
         let tensor = self.outputs.get(name).filter(|tensor| tensor.shape == shape)?;

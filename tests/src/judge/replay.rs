@@ -69,10 +69,12 @@ impl Replayed<'_> {
             _ => self.injected::<f32>(declared)?,
         };
         let skipped = if stagewise { first.tokens } else { 0 };
+        let reads = self.expected.get("out.reads").and_then(|reads| recorded.real("out.reads", &reads.shape)).is_some();
         let mut checks = Vec::new();
         for (name, expected) in self.expected {
             let reported = self.reported.contains(&name);
-            let by_stage = stagewise && (name.ends_with(".0") || is_of_layer(name)) || name.starts_with("out.stats.");
+            let by_stage = name.ends_with(".0") || is_of_layer(name, reads);
+            let by_stage = stagewise && by_stage || name.starts_with("out.stats.");
             if by_stage && !reported {
                 continue;
             }
@@ -342,9 +344,8 @@ fn is_by_token(name: &str) -> bool {
         || ["out.reads", "out.indices", "out.weights", "out.layer", "out.hidden", "out.gates"].contains(&name)
 }
 
-/// Tensors that the stage checks have judged for every token
-fn is_of_layer(name: &str) -> bool {
-    ["out.layer", "out.hidden", "out.gates"].contains(&name)
-        || name.starts_with("trace.projection.")
-        || name.starts_with("trace.output.")
+/// Tensors that the stage checks have judged for every token: the projections, and the outputs where reads were recorded
+fn is_of_layer(name: &str, reads: bool) -> bool {
+    let of_output = ["out.layer", "out.hidden"].contains(&name) || name.starts_with("trace.output.");
+    name == "out.gates" || name.starts_with("trace.projection.") || reads && of_output
 }

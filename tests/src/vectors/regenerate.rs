@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use fwpkm_spec::certificate::Margins;
 use fwpkm_spec::{CaseFile, Certificate, Tensor, tensor_file};
 
+use super::agreement;
 use super::catalogue::catalogue;
+use super::certify::{bounds, is_judged, separates};
 use super::vector::{Vector, vectors};
 use crate::error::{Error, Result};
-use crate::verify::compare;
+use crate::implementation::Implementation;
+use crate::judge::{Check, Declaration, Distance, is_in_one_step, judge};
+use crate::numbers::Numbers;
+use crate::run::Outputs;
 
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
-    /// It holds what the catalogue gives: the same inputs, outputs within the bound.
+    /// It holds what the catalogue gives: the same inputs, outputs within their bounds, the same certificate.
     Same,
     /// It does not; why.
     Differs(String),
@@ -48,12 +53,14 @@ pub fn regenerate(
 ) -> Result<Vec<FileReport>> {
     let mut reports = Vec::new();
     for entry in catalogue().into_iter().filter(|entry| only.is_none_or(|only| entry.name.contains(only))) {
-        for vector in vectors(&entry)? {
+        for mut vector in vectors(&entry)? {
             let path = vector.path(root);
             let state = match (difference(&path, &vector)?, write) {
                 (None, _) => State::Same,
                 (Some(reason), false) => State::Differs(reason),
                 (Some(reason), true) => {
+                    vector.certificate.separates = Some(separates(&vector.problem)?);
+                    vector.certificate.bounds = Some(bounds(&vector.problem, &vector.outputs)?);
                     put(&path, &vector)?;
                     State::Written(reason)
                 }
@@ -99,7 +106,18 @@ fn difference(path: &Path, vector: &Vector) -> Result<Option<String>> {
         Ok(file) => file,
         Err(error) => return Ok(Some(error.to_string())),
     };
-    Ok(of_statements(&file, vector)?.or(of_inputs(&file, vector)?).or(of_outputs(&file, vector)?))
+    let outputs: Outputs = file
+        .file
+        .names()
+        .filter(|name| !name.starts_with("in."))
+        .map(|name| Ok((name.to_string(), file.file.tensor(name)?)))
+        .collect::<Result<_>>()?;
+    for difference in [of_statements(&file, vector), of_inputs(&file, vector), of_outputs(&outputs, vector)] {
+        if let Some(reason) = difference? {
+            return Ok(Some(reason));
+        }
+    }
+    of_certificate(&file, vector, &outputs)
 }
 
 fn of_statements(file: &CaseFile, vector: &Vector) -> Result<Option<String>> {
@@ -114,7 +132,7 @@ fn of_statements(file: &CaseFile, vector: &Vector) -> Result<Option<String>> {
     })
 }
 
-/// The same but for members that are filled in later, and rounding of margins
+/// The same but for what [`of_certificate`] compares, and rounding of margins
 fn certifies(found: &Certificate, expected: &Certificate) -> bool {
     let bare = |certificate: &Certificate| Certificate {
         smallest_margin: Margins::default(),
@@ -145,17 +163,49 @@ fn of_inputs(file: &CaseFile, vector: &Vector) -> Result<Option<String>> {
     Ok(None)
 }
 
-fn of_outputs(file: &CaseFile, vector: &Vector) -> Result<Option<String>> {
-    let outputs = file.file.names().filter(|name| !name.starts_with("in."));
-    if !outputs.eq(vector.outputs.keys()) {
+/// Names, types and shapes as they are computed; numbers and choices judged in f64, each of them.   NUM-11
+fn of_outputs(outputs: &Outputs, vector: &Vector) -> Result<Option<String>> {
+    if !outputs.keys().eq(vector.outputs.keys()) {
         return Ok(Some("it has other outputs".into()));
     }
-    for name in vector.outputs.keys() {
-        match compare(name, &file.file.tensor(name)?, &vector.outputs) {
-            Ok(report) if report.conforms => {}
-            Ok(report) => return Ok(Some(format!("{name} is off by {:.1e} of its magnitude", report.error))),
-            Err(error) => return Ok(Some(error.to_string())),
+    for ((name, found), expected) in outputs.iter().zip(vector.outputs.values()) {
+        let kind = |tensor: &Tensor| format!("{} {:?}", tensor.data.element_type().name(), tensor.shape);
+        if kind(found) != kind(expected) {
+            return Ok(Some(format!("{name} is {}, not {}", kind(found), kind(expected))));
         }
     }
-    Ok(None)
+    let declared = Declaration { numbers: Numbers::F64, distance: Distance::Direct };
+    let judgement = judge(&vector.problem, &Implementation::specification(), declared, outputs)?;
+    let finding = judgement.findings().next().map(said);
+    let unjudged = || outputs.iter().find(|(name, tensor)| !is_judged(&judgement, name, tensor.data.len()));
+    Ok(finding.or_else(|| unjudged().map(|(name, _)| format!("{name} cannot be judged in f64"))))
+}
+
+fn said(finding: &Check) -> String {
+    let (name, at) = (&finding.tensor, &finding.at);
+    match (&finding.reason, finding.expected, finding.actual, finding.bound) {
+        (None, Some(expected), Some(actual), Some(bound)) if bound > 0.0 => {
+            let error = (actual - expected).abs();
+            format!("{name} at {at:?} is off by {error:.1e}, where {bound:.1e} is allowed ({})", finding.clause)
+        }
+        (None, Some(expected), Some(actual), _) => format!("{name} at {at:?} is {actual}, not {expected}"),
+        (reason, ..) => format!("{name}: {}", reason.as_deref().unwrap_or("it differs")),
+    }
+}
+
+/// The bounds and margins, which belong to the outputs of the file.
+fn of_certificate(file: &CaseFile, vector: &Vector, outputs: &Outputs) -> Result<Option<String>> {
+    let stated = file.certificate.as_ref();
+    let Some(found) = stated.and_then(|certificate| certificate.bounds.as_ref()) else {
+        return Ok(Some("its certificate has no bounds".into()));
+    };
+    let in_one_step = is_in_one_step(&vector.problem)?;
+    let difference = agreement::of_bounds(found, &bounds(&vector.problem, outputs)?, in_one_step);
+    if difference.is_some() {
+        return Ok(difference);
+    }
+    let Some(found) = stated.and_then(|certificate| certificate.separates.as_ref()) else {
+        return Ok(Some("its certificate does not say what it separates".into()));
+    };
+    Ok(agreement::of_margins(found, &separates(&vector.problem)?, in_one_step))
 }

@@ -16,6 +16,7 @@ use super::entry::{Entry, Folder};
 use super::margin;
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
+use crate::problem::Problem;
 use crate::run::{Outputs, Plan, Session, run};
 use crate::settings_file::{RulesFile, settings_of_case};
 
@@ -36,6 +37,8 @@ pub struct Vector {
     pub closed_form: BTreeMap<String, ClosedForm>,
     /// `out.*`, and `trace.*` where they are small.
     pub outputs: Outputs,
+    /// The case in memory.
+    pub problem: Problem,
 }
 
 /// Stage tensors are recorded up to so many bytes in all, of one chunk and of a run.
@@ -83,6 +86,9 @@ fn vector(entry: &Entry, composed: &Composed, folder: Folder, rules: &Rules) -> 
         separates: None,
         bounds: None,
     };
+    let labels = entry.clauses.iter().filter_map(|label| label.parse().ok()).collect();
+    let name = format!("{}/{}", folder.name(), entry.name);
+    let problem = Problem::new(&name, labels, plan, &inputs)?;
     let stored = composed.tensors.iter().map(|(name, tensor)| (format!("in.{name}"), narrowed(tensor)));
     let closed_form = composed.closed_form.iter().map(|(name, table)| (format!("in.{name}"), table.clone()));
     Ok(Vector {
@@ -93,6 +99,7 @@ fn vector(entry: &Entry, composed: &Composed, folder: Folder, rules: &Rules) -> 
         inputs: stored.collect(),
         closed_form: closed_form.collect(),
         outputs,
+        problem,
     })
 }
 

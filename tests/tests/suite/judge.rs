@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use fwpkm::implementation::Implementation;
-use fwpkm::judge::{Declaration, Distance, Verdict, judge};
+use fwpkm::judge::{Declaration, Distance, Verdict, is_in_one_step, judge};
 use fwpkm::numbers::Numbers;
 use fwpkm::problem::Problem;
-use fwpkm_spec::{CaseFile, case_paths};
+use fwpkm::run::Outputs;
+use fwpkm_spec::{CaseFile, Data, Tensor, case_paths};
+use rayon::prelude::*;
 
 fn release() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/release")
@@ -63,4 +65,68 @@ fn the_specification_conforms_on_the_certified_vectors() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Nor where only results are recorded, or a single one beside the slots: what was not recorded may have been kept.
+#[test]
+fn the_specification_conforms_with_few_tensors_recorded() {
+    let vectors = fwpkm::vectors::collection::vectors(Path::new(fwpkm::vectors::collection::FOLDER)).unwrap();
+    let specification = Implementation::specification();
+    let wrong = |problem: &Problem, numbers: Numbers| {
+        let mut outputs = specification.run(problem, numbers).unwrap();
+        outputs.retain(|name, _| name.starts_with("out."));
+        let alone = |name: &String| {
+            let kept = outputs.iter().filter(|(other, _)| *other == name || *other == "out.indices");
+            kept.map(|(name, tensor)| (name.clone(), tensor.clone())).collect::<Outputs>()
+        };
+        let parts: Vec<Outputs> = outputs.keys().map(alone).chain([outputs.clone()]).collect();
+        let declared = Declaration { numbers, distance: Distance::Direct };
+        let judgements = parts.iter().map(|part| judge(problem, &specification, declared, part).unwrap());
+        let findings = judgements.flat_map(|judgement| judgement.findings().cloned().collect::<Vec<_>>());
+        findings.map(|check| format!("{} {}: {check:?}", problem.name, numbers.name())).collect::<Vec<_>>()
+    };
+    let cases: Vec<(&Problem, Numbers)> =
+        vectors.iter().flat_map(|vector| Numbers::ALL.map(|numbers| (&vector.problem, numbers))).collect();
+    let wrong: Vec<String> = cases.par_iter().flat_map_iter(|(problem, numbers)| wrong(problem, *numbers)).collect();
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A layer is judged without its reads too, before and after the first step.
+#[test]
+fn a_layer_is_judged_without_its_reads() {
+    let vectors = fwpkm::vectors::collection::vectors(Path::new(fwpkm::vectors::collection::FOLDER)).unwrap();
+    let specification = Implementation::specification();
+    let declared = Declaration { numbers: Numbers::F32, distance: Distance::Direct };
+    let mut after_a_step = 0;
+    for vector in vectors.iter().filter(|vector| vector.problem.projection.is_some()) {
+        let mut outputs = specification.run(&vector.problem, Numbers::F32).unwrap();
+        outputs.retain(|name, _| ["out.indices", "out.hidden"].contains(&name.as_str()));
+        let count = outputs["out.hidden"].data.len();
+        for token in [0, vector.problem.tokens - 1] {
+            let mut moved = outputs.clone();
+            let place = token * count / vector.problem.sequences / vector.problem.tokens;
+            let Data::F32(numbers) = &mut moved.get_mut("out.hidden").unwrap().data else { panic!("not F32") };
+            numbers[place] += 0.25;
+            let judgement = judge(&vector.problem, &specification, declared, &moved).unwrap();
+            let found: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
+            assert_eq!(found, ["out.hidden"], "{}, token {token}", vector.name);
+        }
+        after_a_step += usize::from(!is_in_one_step(&vector.problem).unwrap());
+    }
+    assert!(after_a_step >= 2, "{after_a_step}");
+}
+
+/// Without a step the mean addressing loss is 0.
+#[test]
+fn a_loss_without_a_step_is_found() {
+    let folder = Path::new(fwpkm::vectors::collection::FOLDER);
+    let path = folder.join("both/sel_3_slot_index.safetensors");
+    let vector = fwpkm::vectors::collection::vector(folder, &path).unwrap();
+    let specification = Implementation::specification();
+    let mut outputs = specification.run(&vector.problem, Numbers::F32).unwrap();
+    outputs.insert("out.addr_loss_mean".into(), Tensor { shape: vec![1], data: Data::F32(vec![1.0]) });
+    let declared = Declaration { numbers: Numbers::F32, distance: Distance::Direct };
+    let judgement = judge(&vector.problem, &specification, declared, &outputs).unwrap();
+    let found: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
+    assert_eq!(found, ["out.addr_loss_mean"]);
 }

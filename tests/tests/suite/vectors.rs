@@ -2,6 +2,7 @@
 
 mod cases;
 mod certain;
+mod certificates;
 mod factors;
 mod files;
 mod settings_show;

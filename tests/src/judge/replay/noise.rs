@@ -1,4 +1,4 @@
-//! Rounding injected into every result of a stage.                                             NUM-11
+//! Rounding injected into the results of stages.                                              NUM-11
 
 use fwpkm_reference::Scalar;
 

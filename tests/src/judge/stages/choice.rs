@@ -2,20 +2,21 @@
 
 use fwpkm_reference::Scalar;
 use fwpkm_reference::chunk::Reading;
-use fwpkm_reference::numerics::Bounded;
+use fwpkm_reference::numerics::{Bounded, selection_is_certain};
 use fwpkm_reference::rules::Kept;
 use fwpkm_reference::select::Selected;
-use ndarray::{Array4, Ix3, Ix4, s};
+use ndarray::{Array4, Axis, Ix3, Ix4, s};
 
-use super::super::check::{Check, allowed};
-use super::super::choices::{wrong_half, wrong_slots};
-use super::super::clauses::clause_of;
 use super::Stagewise;
+use crate::judge::check::{Check, allowed};
+use crate::judge::choices::{wrong_half, wrong_slots};
+use crate::judge::clauses::clause_of;
 
 impl<const D: u32> Stagewise<'_, D> {
-    /// What a score may be off by, for choosing: its error, and what keeping it costs.
-    pub(super) fn known(&self, score: Bounded<D>) -> (f64, f64) {
-        allowed(score, self.declared.numbers)
+    /// What a score may be off by, for choosing: its error, and what keeping it costs, where that is not in its error.
+    fn known(&self, score: Bounded<D>) -> (f64, f64) {
+        let numbers = self.declared.numbers;
+        allowed(score, if self.scores_recorded { numbers } else { numbers.computed_in() })
     }
 
     pub(super) fn half_choices(
@@ -26,7 +27,10 @@ impl<const D: u32> Stagewise<'_, D> {
         rows: usize,
     ) {
         let name = "trace.select.half_indices";
-        let Some(chosen) = self.integers(name, rest, rows) else { return };
+        let Some(chosen) = self.integers(name, rest, rows) else {
+            self.halves_known = !self.as_specified || self.are_certain(scores, selected);
+            return;
+        };
         let Ok(chosen) = chosen.into_dimensionality::<Ix4>() else { return };
         let own = selected.half_indices.mapv(|index| index as i64);
         let required: Vec<i64> = own.iter().copied().collect();
@@ -49,6 +53,15 @@ impl<const D: u32> Stagewise<'_, D> {
         let found: Vec<i64> = chosen.iter().copied().collect();
         let required: Vec<i64> = if accepted == own { required } else { accepted.iter().copied().collect() };
         self.checks.push(Check::of_integers("SEL-1", name, chosen.shape(), &required, &found));
+    }
+
+    /// Whether rounding leaves no other choice of sub-keys.                                                  [NUM-6]
+    fn are_certain(&self, scores: &Array4<Bounded<D>>, selected: &Selected<Bounded<D>>) -> bool {
+        let chosen = selected.half_indices.lanes(Axis(3));
+        scores.lanes(Axis(3)).into_iter().zip(chosen).all(|(scores, chosen)| {
+            let (values, bounds): (Vec<f64>, Vec<f64>) = scores.iter().map(|&score| self.known(score)).unzip();
+            selection_is_certain(&values, &bounds, &chosen.to_vec())
+        })
     }
 
     /// Whether a choice can be judged by its scores: another rule of choosing is followed, not judged.
@@ -97,8 +110,7 @@ impl<const D: u32> Stagewise<'_, D> {
     /// have been on either side; that of an equal sub-key is equal in any arithmetic.
     pub(super) fn open_ties(&self, sub_keys: &Array4<Bounded<D>>, reading: &Reading<Bounded<D>>) -> Array4<Bounded<D>> {
         let mut scores = reading.scores.clone();
-        let shape = [self.problem.sequences, self.problem.tokens, scores.dim().1, 2, scores.dim().3];
-        if self.plan.rules.kept != Kept::Ties || self.recorded.real("trace.score.half_scores", &shape).is_some() {
+        if self.plan.rules.kept != Kept::Ties || self.scores_recorded {
             return scores;
         }
         for ((row, head, half, rank), &kth) in reading.selected.half_indices.indexed_iter() {
