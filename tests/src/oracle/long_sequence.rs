@@ -21,7 +21,7 @@ use super::scene::{Most, Scene, Text};
 const MOST: Most = Most { heads: 2, sub_keys: 9, half_dim: 5, value_dim: 6, sequences: 2, tokens: 0 };
 
 /// Most tokens of a text.
-const TOKENS: usize = 96;
+const TOKENS: usize = 48;
 
 /// A long text on the emulator.                                          STR-1 … STR-5, BAT-5, NUM-7, NUM-8, NUM-11
 ///

@@ -1,9 +1,10 @@
 //! Marginal usage, entropy, sub-key gradient and step.                                 ADR-1 … ADR-6
 
+use fwpkm_reference::Rules;
 use fwpkm_reference::settings::{Activation, Score};
 
 use crate::vectors::draw::Grid;
-use crate::vectors::entry::{Entry, Least, Queries, Table, entry};
+use crate::vectors::entry::{Entry, Folder, Least, Queries, Table, entry};
 
 pub(super) fn entries() -> Vec<Entry> {
     let mut entries = kept();
@@ -141,6 +142,17 @@ fn log_epsilon() -> Vec<Entry> {
             "The same with α = 2^36, so that the sub-keys move by it.",
         ))
         .set(|s| s.addressing_weight = 36_f64.exp2()),
+        entry(
+            "adr_4_large_log_epsilon",
+            &["ADR-3", "ADR-4"],
+            "A constant of 0.25 in the logarithm: its slope shows in every arithmetic.",
+        )
+        .memory(3, 7, 4, 8, 2)
+        .drop(5, 1)
+        .text(1, 5)
+        .only(Folder::Other)
+        .and(Rules { log_epsilon: 0.25, ..Rules::paper() })
+        .set(|s| (s.score, s.addressing_weight) = (Score::DotProduct, 4.0)),
         one_sided(entry(
             "adr_4_log_epsilon_half",
             &["ADR-3", "ADR-4", "ADR-5"],
