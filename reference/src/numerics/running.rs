@@ -58,8 +58,14 @@ impl<const DIGITS: u32> Bounded<DIGITS> {
         self.value
     }
 
-    /// Bound of the error of the computed one; infinite or NaN where there is none.
+    /// Bound of the error of the computed one; infinite where there is none.
     pub fn error(self) -> f64 {
+        let error = self.of_terms();
+        // A NaN would be lost in the larger of two.
+        if error.is_nan() { f64::INFINITY } else { error }
+    }
+
+    fn of_terms(self) -> f64 {
         if self.terms < 2.0 {
             return self.inherited;
         }

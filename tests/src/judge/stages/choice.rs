@@ -104,10 +104,10 @@ impl<const D: u32> Stagewise<'_, D> {
         self.checks.push(Check::of_integers(clause, name, chosen.shape(), &wanted, &found));
     }
 
-    /// Half scores of which none knows whether the implementation kept them as ties of the k-th: their bounds become infinite.   [ADR-1]
+    /// Half scores that the implementation may or may not have kept as ties of the k-th: their bounds become infinite. [ADR-1]
     ///
     /// kept = ties compares scores as they were kept. Where they were not recorded, a score within its bounds of the k-th may
-    /// have been on either side; that of an equal sub-key is equal in any arithmetic.
+    /// have been on either side; that of an equal sub-key, or of two exact scores, is equal in any arithmetic.
     pub(super) fn open_ties(&self, sub_keys: &Array4<Bounded<D>>, reading: &Reading<Bounded<D>>) -> Array4<Bounded<D>> {
         let mut scores = reading.scores.clone();
         if self.plan.rules.kept != Kept::Ties || self.scores_recorded {
@@ -121,7 +121,8 @@ impl<const D: u32> Stagewise<'_, D> {
             let (value, bound) = self.known(reading.scores[[row, head, half, kth]]);
             for i in 0..scores.dim().3 {
                 let (other, off) = self.known(reading.scores[[row, head, half, i]]);
-                if (value - other).abs() <= bound + off && key(i) != key(kth) {
+                let exact = bound + off == 0.0;
+                if (value - other).abs() <= bound + off && !exact && key(i) != key(kth) {
                     scores[[row, head, half, i]] = Bounded::new(value, f64::INFINITY);
                 }
             }

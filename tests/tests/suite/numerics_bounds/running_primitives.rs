@@ -157,6 +157,21 @@ fn num_10_arguments_that_rounding_may_lose() {
     assert!((Number::new(1.0, 2.0).exp().error() - 1f64.exp() * 2f64.exp_m1()).abs() < 1e-4);
 }
 
+/// 0 times infinity is no bound, and nothing that is computed from it has one.
+#[test]
+fn num_10_a_lost_bound_stays_lost() {
+    let lost = Bounded::<24>::new(0.0, 1.0) * Bounded::new(1.0, f64::INFINITY);
+    let one = Bounded::ONE;
+    for x in [lost, lost + one, one - lost, lost.max(one), one.min(lost), lost * lost, (lost + one).sqrt(), lost.exp()]
+    {
+        assert_eq!(x.error(), f64::INFINITY, "{x:?}");
+    }
+    assert_eq!((lost + one).ln().error(), f64::INFINITY);
+    assert_eq!((one / (lost + one)).error(), f64::INFINITY);
+    // Exactly 0 times anything is 0.
+    assert_eq!((Bounded::ZERO * lost).error(), 0.0);
+}
+
 #[test]
 fn num_10_settings_are_rounded_once() {
     for x in [0.1, 1e-3, 1.0 / 3.0, 0.25, 7.0, 1e-6] {
