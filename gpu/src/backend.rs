@@ -54,6 +54,8 @@ pub trait Backend {
     fn load(&self, constants: &Constants) -> Result<Self::Module>;
     /// Memory that nobody has written yet.
     fn allocate(&self, name: &'static str, bytes: usize) -> Result<Self::Buffer>;
+    /// Size of a buffer.
+    fn bytes(&self, buffer: &Self::Buffer) -> usize;
     /// Host to device.
     fn write<T: Number>(&self, to: &Self::Buffer, offset: usize, from: &[T]) -> Result<()>;
     /// Device to host; waits for everything before it.

@@ -88,23 +88,30 @@ impl<B: Backend> TableBuffers<B> {
         let keys = settings.heads * 2 * settings.sub_keys;
         let slots = settings.slots();
         let new = |name, numbers: &[usize]| backend.allocate(name, words(numbers));
-        let cleared =
-            |name, numbers: &[usize]| new(name, numbers).and_then(|buffer| backend.zero(&buffer).map(|()| buffer));
-        Ok(Self {
+        let buffers = Self {
             sub_keys: new("sub_keys", &[keys, settings.half_dim()])?,
             slot_values: new("slot_values", &[slots, settings.value_dim])?,
             norms: new("norms", &[keys])?,
             next: new("next", &[keys, settings.half_dim()])?,
-            counts: cleared("counts", &[slots])?,
-            writers: cleared("writers", &[slots])?,
+            counts: new("counts", &[slots])?,
+            writers: new("writers", &[slots])?,
             base: new("base", &[slots])?,
             flag: new("flag", &[5])?,
-            counters: cleared("counters", &[8])?,
-            limits: cleared("limits", &[3])?,
+            counters: new("counters", &[8])?,
+            limits: new("limits", &[3])?,
             marginal: new("marginal", &[2, settings.sub_keys])?,
             slopes: new("slopes", &[2, settings.sub_keys, 2])?,
             report: new("report", &[3])?,
-        })
+        };
+        buffers.clear(backend)?;
+        Ok(buffers)
+    }
+
+    /// What every step leaves at 0.
+    pub(crate) fn clear(&self, backend: &B) -> Result<()> {
+        [&self.counts, &self.writers, &self.counters, &self.limits]
+            .into_iter()
+            .try_for_each(|buffer| backend.zero(buffer))
     }
 }
 

@@ -170,6 +170,10 @@ impl Backend for Cuda {
         }
     }
 
+    fn bytes(&self, buffer: &Buffer) -> usize {
+        buffer.bytes
+    }
+
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
         self.bind()?;
         let pointer = to.at(offset, size_of_val(from))?;

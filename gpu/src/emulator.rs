@@ -190,6 +190,10 @@ impl Backend for Emulator {
         }
     }
 
+    fn bytes(&self, buffer: &Buffer) -> usize {
+        buffer.0.bytes
+    }
+
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
         self.not_recording("write")?;
         // SAFETY: `from` is readable for its size; the emulator checks the range of the buffer.

@@ -78,6 +78,14 @@ pub enum Error {
         /// What the compiler says.
         log: String,
     },
+    /// An error of the device interrupted the memory's work earlier.
+    #[error("what the memory holds is unknown since {call} failed ({reason}); only reset_tables makes it usable again")]
+    Interrupted {
+        /// What was tried then.
+        call: String,
+        /// Why it failed.
+        reason: String,
+    },
     /// Something the driver or the emulator refused.
     #[error("{call} failed: {reason}")]
     Device {

@@ -17,12 +17,12 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   as the interpreter's feed; those of the device
     pub fn feed(&mut self, tokens: &Tokens<f32>) -> Result<Fed<f32>> {
-        self.run(tokens, None)
+        self.guarded(|memory| memory.run(tokens, None))
     }
 
     /// The same, and adds what lies between the stages to `trace`.
     pub fn feed_traced(&mut self, tokens: &Tokens<f32>, trace: &mut Trace) -> Result<Fed<f32>> {
-        self.run(tokens, Some(trace))
+        self.guarded(|memory| memory.run(tokens, Some(trace)))
     }
 
     fn run(&mut self, tokens: &Tokens<f32>, mut trace: Option<&mut Trace>) -> Result<Fed<f32>> {
@@ -67,12 +67,12 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   as the interpreter's flush; those of the device
     pub fn flush(&mut self) -> Result<Option<StepReport<f32>>> {
-        self.flush_with(None)
+        self.guarded(|memory| memory.flush_with(None))
     }
 
     /// The same, and adds what lies between the stages to `trace`.
     pub fn flush_traced(&mut self, trace: &mut Trace) -> Result<Option<StepReport<f32>>> {
-        self.flush_with(Some(trace))
+        self.guarded(|memory| memory.flush_with(Some(trace)))
     }
 
     fn flush_with(&mut self, trace: Option<&mut Trace>) -> Result<Option<StepReport<f32>>> {

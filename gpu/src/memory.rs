@@ -22,6 +22,8 @@ pub struct Memory<B: Backend> {
     pub(crate) read: bool,
     pub(crate) steps: usize,
     halted: Option<Error>,
+    /// Why it is unknown what the tables and the queue hold, if it is.
+    interrupted: Option<Error>,
 }
 
 /// What is checked of tokens from the device, as in kernels/input.cu; the first has number 1.
@@ -68,6 +70,7 @@ impl<B: Backend> Memory<B> {
             read: false,
             steps: 0,
             halted: None,
+            interrupted: None,
         };
         memory.put_tables(&from)?;
         memory.steps = steps;
@@ -83,6 +86,7 @@ impl<B: Backend> Memory<B> {
 
     /// All there is to the memory, copied to the host.                                                 [BAT-5]
     pub fn state(&self) -> Result<State<f32>> {
+        self.known()?;
         let settings = self.settings().clone();
         let queued = if self.queued == 0 { None } else { Some(self.queue()?) };
         Ok(State { settings, rules: self.rules().clone(), tables: self.tables()?, queued, steps: self.steps })
@@ -109,7 +113,10 @@ impl<B: Backend> Memory<B> {
     }
 
     /// The tables as they are now, copied to the host.
+    ///
+    /// # Errors   `Error::Interrupted` after an error of the device; those of the device
     pub fn tables(&self) -> Result<Tables<f32>> {
+        self.known()?;
         let s = self.settings();
         let (heads, n, half) = (s.heads, s.sub_keys, s.half_dim());
         let sub_keys = self.get(&self.tables.sub_keys, 0, heads * 2 * n * half)?;
@@ -121,20 +128,51 @@ impl<B: Backend> Memory<B> {
     }
 
     /// Begins a new text: forgets the queued tokens, keeps the tables.                                  [BAT-2]
+    ///
+    /// # Errors   `Error::Interrupted` after an error of the device; those of the device
     pub fn reset_queue(&mut self) -> Result<()> {
+        self.known()?;
         self.queued = 0;
         self.clear_flag()
     }
 
-    /// Replaces the tables and keeps the queue, whose counting goes on.                                  [BAT-2]
+    /// Replaces the tables and keeps the queue, whose counting goes on; after an error of the device the queue is empty.  [BAT-2]
     ///
-    /// # Errors   as [`Memory::new`]; the memory is then unchanged
+    /// # Errors   as [`Memory::new`]; for tables that are refused the memory is unchanged
     pub fn reset_tables(&mut self, tables: &Tables<f32>) -> Result<()> {
         tables.check(self.settings())?;
-        self.put_tables(tables)?;
-        self.steps = 0;
-        self.read = false;
-        self.clear_flag()
+        let interrupted = self.interrupted.take();
+        self.guarded(|memory| {
+            if interrupted.is_some() {
+                memory.start_over()?;
+            }
+            memory.put_tables(tables)?;
+            memory.steps = 0;
+            memory.read = false;
+            memory.clear_flag()
+        })
+    }
+
+    /// Work on the device. After an error of the device only [`Memory::reset_tables`] is of use.
+    pub(crate) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.known()?;
+        work(self).inspect_err(|error| {
+            if let Error::Device { call, reason } = error {
+                self.interrupted = Some(Error::Interrupted { call: call.clone(), reason: reason.clone() });
+            }
+        })
+    }
+
+    pub(crate) fn known(&self) -> Result<()> {
+        self.interrupted.clone().map_or(Ok(()), Err)
+    }
+
+    /// Nothing is queued, and no step is under way.
+    fn start_over(&mut self) -> Result<()> {
+        self.driver.forget_graphs();
+        self.chunk = None;
+        self.queued = 0;
+        self.tables.clear(&self.driver.backend)
     }
 
     pub(crate) fn number(&self) -> i32 {

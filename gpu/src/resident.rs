@@ -34,24 +34,50 @@ impl<B: Backend> Memory<B> {
     /// later ones write nothing to the tables. [`Memory::settle`], or the next call that waits for the device, reports them; what
     /// was read since is not to be used.                                                                [NUM-7]
     ///
-    /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones; those of the device
+    /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones, and for buffers too short for them; those of the
+    ///   device
     pub fn feed_resident(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
         if tokens.sequences == 0 {
             let expected = "[tokens, sequences 1 or more, ..]".to_string();
             return Err(MemoryError::Shape { tensor: "queries", expected, found: vec![tokens.tokens, 0] }.into());
         }
+        self.known()?;
         self.accepts(tokens.sequences, tokens.gates.is_some(), tokens.mask.is_some())?;
         self.make_room(tokens.sequences)?;
         self.still_running()?;
+        self.has_room_for(tokens, reads)?;
         if self.settings().writes && self.until_border() == 0 && tokens.tokens > 0 {
             let reason = "a failed chunk waits; call flush or reset_queue first".to_string();
             return Err(Error::Device { call: "feed_resident".into(), reason });
         }
-        let mut from = 0;
-        while from < tokens.tokens {
-            let to = tokens.tokens.min(from.saturating_add(self.until_border()));
-            self.feed_slice(tokens, reads, from, to)?;
-            from = to;
+        self.guarded(|memory| {
+            let mut from = 0;
+            while from < tokens.tokens {
+                let to = tokens.tokens.min(from.saturating_add(memory.until_border()));
+                memory.feed_slice(tokens, reads, from, to)?;
+                from = to;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether the buffers are as long as the tokens say.
+    fn has_room_for(&self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
+        let (query, value, one) = self.row_bytes();
+        let buffers = [
+            ("queries", Some(tokens.queries), query),
+            ("values", Some(tokens.values), value),
+            ("gates", tokens.gates, one),
+            ("mask", tokens.mask, one),
+            ("reads", Some(reads), value),
+        ];
+        for (tensor, buffer, row) in buffers {
+            let Some(found) = buffer.map(|buffer| self.driver.backend.bytes(buffer)) else { continue };
+            let needed = tokens.tokens.saturating_mul(row);
+            if found < needed {
+                let expected = format!("{needed} bytes for {} tokens", tokens.tokens);
+                return Err(MemoryError::Shape { tensor, expected, found: vec![found] }.into());
+            }
         }
         Ok(())
     }
@@ -115,7 +141,7 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   `Error::Memory(Diverged)`, `Error::NotFinite`: the tables are those before that step, the queue is empty
     pub fn settle(&mut self) -> Result<()> {
-        self.check_flag().inspect_err(|error| {
+        self.guarded(Self::check_flag).inspect_err(|error| {
             if let Error::Memory(MemoryError::Diverged { chunk, .. }) | Error::NotFinite { chunk, .. } = error {
                 self.steps = *chunk;
                 self.queued = 0;

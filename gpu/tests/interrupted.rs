@@ -1,0 +1,157 @@
+//! An error of the device at any call: the memory says that it is unknown what it holds, until it gets new tables.
+#![cfg(feature = "emulator")]
+
+mod common;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use common::{Scene, TINY, run_on, scene};
+use fwpkm_gpu::emulator::{Buffer, Emulator, Graph, Module};
+use fwpkm_gpu::{Argument, Backend, Constants, Error, Memory, Number, Resident, Result, Shape, Variant};
+use fwpkm_reference::settings::Border;
+use fwpkm_reference::{Rules, Settings, Tables};
+
+/// An emulator of which one call fails.
+struct Failing {
+    emulator: Emulator,
+    /// Calls that still succeed.
+    left: Rc<Cell<usize>>,
+}
+
+impl Failing {
+    fn passes(&self, call: &str) -> Result<()> {
+        let left = self.left.get();
+        self.left.set(left.wrapping_sub(1));
+        let failed = || Error::Device { call: call.into(), reason: "planted".into() };
+        if left == 0 { Err(failed()) } else { Ok(()) }
+    }
+}
+
+impl Backend for Failing {
+    type Buffer = Buffer;
+    type Module = Module;
+    type Graph = Graph;
+    type Moment = ();
+
+    fn load(&self, constants: &Constants) -> Result<Module> {
+        self.emulator.load(constants)
+    }
+    fn allocate(&self, name: &'static str, bytes: usize) -> Result<Buffer> {
+        self.emulator.allocate(name, bytes)
+    }
+    fn bytes(&self, buffer: &Buffer) -> usize {
+        self.emulator.bytes(buffer)
+    }
+    fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
+        self.passes("write")?;
+        self.emulator.write(to, offset, from)
+    }
+    fn read<T: Number>(&self, from: &Buffer, offset: usize, to: &mut [T]) -> Result<()> {
+        self.passes("read")?;
+        self.emulator.read(from, offset, to)
+    }
+    fn copy(&self, to: &Buffer, to_offset: usize, from: &Buffer, from_offset: usize, bytes: usize) -> Result<()> {
+        self.passes("copy")?;
+        self.emulator.copy(to, to_offset, from, from_offset, bytes)
+    }
+    fn zero(&self, buffer: &Buffer) -> Result<()> {
+        self.passes("zero")?;
+        self.emulator.zero(buffer)
+    }
+    fn moment(&self) -> Result<()> {
+        Ok(())
+    }
+    fn seconds(&self, (): &(), (): &()) -> Result<Option<f64>> {
+        Ok(None)
+    }
+    fn launch(
+        &self,
+        module: &Module,
+        kernel: &'static str,
+        shape: Shape,
+        arguments: &[Argument<Buffer>],
+    ) -> Result<()> {
+        self.passes(kernel)?;
+        self.emulator.launch(module, kernel, shape, arguments)
+    }
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
+        self.emulator.record(work)
+    }
+    fn replay(&self, graph: &Graph) -> Result<()> {
+        self.passes("replay")?;
+        self.emulator.replay(graph)
+    }
+}
+
+fn bits(tables: &Tables<f32>) -> Vec<u32> {
+    tables.sub_keys.iter().chain(&tables.slot_values).map(|x| x.to_bits()).collect()
+}
+
+fn new(scene: &Scene) -> (Memory<Failing>, Rc<Cell<usize>>) {
+    let left = Rc::new(Cell::new(usize::MAX));
+    let backend = Failing { emulator: Emulator::new(3), left: left.clone() };
+    let (settings, rules, tables) = (scene.settings.clone(), scene.rules.clone(), scene.tables.clone());
+    (Memory::new(backend, settings, rules, tables, Variant::Fast(TINY)).unwrap(), left)
+}
+
+fn feed_all(memory: &mut Memory<Failing>, scene: &Scene) -> Result<()> {
+    let mut from = 0;
+    for &call in &scene.calls {
+        memory.feed(&scene.text.slice(from, from + call))?;
+        from += call;
+    }
+    memory.flush().map(|_| ())
+}
+
+#[test]
+fn after_any_failing_call_only_new_tables_help() {
+    let settings = Settings { sub_keys: 5, key_dim: 4, value_dim: 4, top_k: 2, chunk: 3, ..Settings::paper() };
+    for border in [Border::Drop, Border::Carry] {
+        let scene = scene(1, Settings { border, ..settings.clone() }, Rules::paper(), 1, &[3, 2, 2]);
+        let expected = run_on(Emulator::new(3), &scene, Variant::Fast(TINY)).unwrap().tables;
+        let mut calls = 0;
+        loop {
+            let (mut memory, left) = new(&scene);
+            left.set(calls);
+            let Err(error) = feed_all(&mut memory, &scene) else { break };
+            let Error::Device { call, reason } = error else { panic!("{error}") };
+            left.set(usize::MAX);
+            let interrupted = Error::Interrupted { call, reason };
+            assert_eq!(memory.tables().unwrap_err(), interrupted);
+            assert_eq!(memory.state().unwrap_err(), interrupted);
+            assert_eq!(memory.feed(&scene.text.slice(0, 1)).unwrap_err(), interrupted);
+            assert_eq!(memory.flush().unwrap_err(), interrupted);
+            assert_eq!(memory.settle().unwrap_err(), interrupted);
+            assert_eq!(memory.reset_queue().unwrap_err(), interrupted);
+            memory.reset_tables(&scene.tables).unwrap();
+            assert_eq!((memory.queued(), memory.steps()), (0, 0));
+            feed_all(&mut memory, &scene).unwrap();
+            assert_eq!(bits(&memory.tables().unwrap()), bits(&expected), "{border:?}, call {calls}");
+            calls += 1;
+        }
+        assert!(calls > 40, "{calls} calls in all");
+    }
+}
+
+#[test]
+fn buffers_too_short_are_refused_and_nothing_is_lost() {
+    let settings = Settings { sub_keys: 5, key_dim: 4, value_dim: 4, top_k: 2, chunk: 3, ..Settings::paper() };
+    let scene = scene(24, settings, Rules::paper(), 1, &[3]);
+    let (mut memory, _) = new(&scene);
+    let device = Emulator::new(1);
+    let buffer = |numbers: usize| {
+        let buffer = device.allocate("tokens", numbers * 4).unwrap();
+        device.zero(&buffer).unwrap();
+        buffer
+    };
+    for short in ["queries", "values", "reads"] {
+        let of = |name| buffer(if name == short { 11 } else { 12 });
+        let (queries, values, reads) = (of("queries"), of("values"), of("reads"));
+        let tokens = Resident { tokens: 3, sequences: 1, queries: &queries, values: &values, gates: None, mask: None };
+        let error = memory.feed_resident(&tokens, &reads).unwrap_err();
+        assert!(error.to_string().contains(short) && error.to_string().contains("48 bytes"), "{error}");
+    }
+    assert_eq!(bits(&memory.tables().unwrap()), bits(&scene.tables));
+    assert_eq!(memory.queued(), 0);
+}
