@@ -120,8 +120,8 @@ impl<B: Backend> Memory<B> {
         Ok(())
     }
 
-    /// Whether [`Memory::feed_resident`] gives the device its launches as recorded graphs where they come again; it does by default.
-    /// The results have the same bits.
+    /// Whether [`Memory::feed_resident`] gives the device its launches as recorded graphs where they come again; it does by
+    /// default. The results have the same bits.
     pub fn use_graphs(&mut self, on: bool) {
         self.driver.use_graphs(on);
     }

@@ -73,7 +73,8 @@ impl<B: Backend> Memory<B> {
         Ok(timings)
     }
 
-    /// Seconds of a text of so many chunks, the given ones in turn, one after the other without a wait; none where there is no time.
+    /// Seconds of a text of so many chunks, the given ones in turn, one after the other without a wait; none where there is no
+    /// time.
     ///
     /// # Errors   as [`Memory::time_chunks`]
     pub fn time_text(&mut self, sequences: usize, inputs: &[ChunkInput], chunks: usize) -> Result<Option<f64>> {

@@ -119,8 +119,8 @@ pub struct Line {
 
 /// Verifies, then measures.
 ///
-/// One chunk of each batch is judged as a certified vector is, on fewer sub-keys; the very module that is timed must give the bits of the
-/// simple kernels.
+/// One chunk of each batch is judged as a certified vector is, on fewer sub-keys; the very module that is timed must give the bits
+/// of the simple kernels.
 ///
 /// # Errors   `Error::Usage` where the verification fails: nothing is timed then; those of the device
 pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent: &Extent) -> Result<Measured> {

@@ -21,8 +21,8 @@ const CLAUSES: [&str; 19] = [
     "ADR-2", "ADR-3", "ADR-4", "ADR-5", "ADR-6", "STR-2",
 ];
 
-/// A text of the paper's settings, but 64 sub-keys of 32 numbers and values of 32: first the whole, whose outputs alone are judged, by
-/// replay, then its one-chunk cases with all stages.
+/// A text of the paper's settings, but 64 sub-keys of 32 numbers and values of 32: first the whole, whose outputs alone are judged,
+/// by replay, then its one-chunk cases with all stages.
 ///
 /// # Errors   no tokens, or more than [`MOST`]
 pub fn problems(tokens: usize) -> Result<Vec<Problem>> {

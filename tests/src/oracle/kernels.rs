@@ -34,7 +34,7 @@ pub(super) fn problem(scene: &Scene, calls: Option<Vec<usize>>) -> Problem {
     Problem { name: "scene".into(), clauses: Vec::new(), plan, sequences, tokens, text, tables, projection: None }
 }
 
-/// What the kernels give is inside the bounds of f32; what the interpreter refuses, they refuse.             NUM-2 … NUM-7, NUM-11
+/// What the kernels give is inside the bounds of f32; what the interpreter refuses, they refuse.     NUM-2 … NUM-7, NUM-11
 ///
 /// # Panics
 /// Where it is not.

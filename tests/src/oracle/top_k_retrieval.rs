@@ -21,7 +21,7 @@ use super::scene::{Most, Scene, Text, cast_tables};
 
 const MOST: Most = Most { heads: 3, sub_keys: 12, half_dim: 2, value_dim: 1, sequences: 1, tokens: 3 };
 
-/// What is chosen, in f32 and f64, and by the CUDA kernels on the emulator where it is built in.                                   SEL-1 … SEL-4, NUM-2, NUM-6, NUM-7
+/// What is chosen, in f32 and f64.                                   SEL-1 … SEL-4, NUM-2, NUM-6, NUM-7
 ///
 /// With the feature `emulator` the CUDA kernels read the same scene.
 ///

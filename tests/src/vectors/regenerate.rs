@@ -42,7 +42,8 @@ const MARGIN_BOUND: f64 = 1e-9;
 
 /// Holds the files of a folder against the catalogue; `write` replaces those that differ.
 ///
-/// `only` names the entries looked at: those whose name contains it. Files that agree are left alone, so that machines whose logarithms differ in the last bit do not rewrite each other's.
+/// `only` names the entries looked at: those whose name contains it. Files that agree are left alone, so that machines whose
+/// logarithms differ in the last bit do not rewrite each other's.
 ///
 /// # Errors   what cannot be drawn, read or written; a file that differs is no error
 pub fn regenerate(
