@@ -47,6 +47,7 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   those of the device; before the first token
     pub fn last_reading(&self, rows: usize) -> Result<Reading> {
+        self.known()?;
         self.reading(0, rows)
     }
 
@@ -81,6 +82,7 @@ impl<B: Backend> Memory<B> {
     ///
     /// # Errors   those of the device
     pub fn last_marginal(&self) -> Result<Array2<f32>> {
+        self.known()?;
         let n = self.settings().sub_keys;
         Array2::from_shape_vec((2, n), self.get(&self.tables.marginal, 0, 2 * n)?).map_err(host)
     }

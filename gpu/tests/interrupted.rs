@@ -120,6 +120,8 @@ fn after_any_failing_call_only_new_tables_help() {
             let interrupted = Error::Interrupted { call, reason };
             assert_eq!(memory.tables().unwrap_err(), interrupted);
             assert_eq!(memory.state().unwrap_err(), interrupted);
+            assert_eq!(memory.last_marginal().unwrap_err(), interrupted);
+            assert_eq!(memory.last_reading(1).map(|_| ()).unwrap_err(), interrupted);
             assert_eq!(memory.feed(&scene.text.slice(0, 1)).unwrap_err(), interrupted);
             assert_eq!(memory.flush().unwrap_err(), interrupted);
             assert_eq!(memory.settle().unwrap_err(), interrupted);

@@ -3,11 +3,13 @@
 mod properties;
 
 use crate::common;
-use crate::common::{ROUNDING, grid, grid_memory, grid_tables, hits, refused, small, stepped};
+use crate::common::{
+    Drawn as _, ROUNDING, grid, grid_memory, grid_tables, hits, refused, small, stepped, tables, text,
+};
 use approx::assert_abs_diff_eq;
 use fwpkm_reference::rules::{PairFactor, ReadFactor};
 use fwpkm_reference::settings::{Activation, Score};
-use fwpkm_reference::{Rules, Settings, Tables};
+use fwpkm_reference::{Memory, Rules, Settings, Tables};
 use ndarray::{Array2, arr2, array};
 
 /// The slots after one chunk of these tokens.
@@ -228,4 +230,18 @@ fn mem_5_feed_takes_the_step_that_flush_takes() {
     let mut memory = grid_memory(&settings, Rules::paper());
     memory.feed(&hits(&settings, &[&[(0, 2.0), (3, 5.0)]]).tokens()).unwrap();
     assert_eq!(common::slots(&memory), [2.0, 0.0, 0.0, 5.0]);
+}
+
+/// `gate_weighted_loss` is about a layer's gates; those that a bare memory is fed count whatever it says.
+#[test]
+fn mem_2_gates_of_a_bare_memory_always_count() {
+    let loss = |gated: bool, gate_weighted_loss: bool| {
+        let settings = Settings { gate_weighted_loss, ..small() };
+        let text = text(&settings, 2, settings.chunk, 3);
+        let text = if gated { text.gated(1) } else { text };
+        let mut memory = Memory::new(settings.clone(), Rules::paper(), tables(&settings, 1)).unwrap();
+        memory.read_text(&text.tokens()).unwrap().steps[0].pair_losses.clone()
+    };
+    assert_eq!(loss(true, false), loss(true, true));
+    assert_ne!(loss(true, false), loss(false, false));
 }
