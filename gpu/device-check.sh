@@ -3,6 +3,7 @@
 #
 #     gpu/device-check.sh pack FOLDER    where Rust is: builds, and puts all that is needed into FOLDER
 #     FOLDER/device-check.sh             where the GPU is: needs a driver, NVRTC and libstdc++, neither Rust nor a compiler
+#     FOLDER/device-check.sh --quick     the same on little work, to see that it runs; its times mean nothing
 #
 # Exit status: 0 all passed; 1 something failed, the last line says what; 2 this machine cannot run it, and why.
 set -uo pipefail
@@ -30,7 +31,14 @@ if [ "${1:-}" = pack ]; then
     printf 'packed into %s\n' "$folder"
     exit 0
 fi
-[ $# -eq 0 ] || fail 2 "usage: device-check.sh, beside what \`gpu/device-check.sh pack FOLDER\` built"
+tokens=131072
+extent=()
+if [ "${1:-}" = --quick ]; then
+    tokens=1024
+    extent=(--tiny)
+    shift
+fi
+[ $# -eq 0 ] || fail 2 "usage: device-check.sh [--quick], beside what \`gpu/device-check.sh pack FOLDER\` built"
 
 cd "$here" || fail 2 "no $here"
 for file in fwpkm device-test vectors; do
@@ -50,8 +58,8 @@ timeout 120 ./device-test --nocapture 2>&1 | tee "$log"
 step "the certified vectors"
 timeout 180 ./fwpkm check --backend cuda --vectors vectors || fail 1 "certified vectors on the device"
 
-step "128 thousand tokens, as a whole and chunk by chunk"
-timeout 180 ./fwpkm check --backend cuda --long 131072 || fail 1 "a long text on the device"
+step "$tokens tokens, as a whole and chunk by chunk"
+timeout 180 ./fwpkm check --backend cuda --long "$tokens" || fail 1 "a long text on the device"
 
 if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck; do
@@ -66,4 +74,4 @@ else
 fi
 
 step "times"
-timeout 150 ./fwpkm bench --backend cuda || fail 1 "the benchmark"
+timeout 150 ./fwpkm bench --backend cuda "${extent[@]}" || fail 1 "the benchmark"

@@ -18,6 +18,7 @@ void emulator_free(emulator::Memory* memory);
 bool emulator_write(emulator::Memory* memory, size_t offset, const void* from, size_t bytes);
 bool emulator_read(const emulator::Memory* memory, size_t offset, void* to, size_t bytes);
 bool emulator_copy(emulator::Memory* to, size_t to_offset, const emulator::Memory* from, size_t from_offset, size_t bytes);
+int emulator_parameters(const char* kernel, unsigned char* is_memory, size_t most);
 bool emulator_launch(const char* kernel, const char* const* names, const double* values, size_t constants, unsigned grid,
                      unsigned block, size_t dynamic_bytes, bool cooperative, uint64_t seed,
                      const emulator::Argument* arguments, size_t count, char* error, size_t error_size);

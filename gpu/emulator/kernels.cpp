@@ -75,6 +75,10 @@ template <class... Parameters> auto sequence_of(void (*)(Parameters...)) {
 }
 template <class... Parameters> size_t count_of(void (*)(Parameters...)) { return sizeof...(Parameters); }
 
+template <class T> constexpr bool IS_MEMORY = false;
+template <class T> constexpr bool IS_MEMORY<emulator::Pointer<T>> = true;
+template <class... Parameters> std::vector<unsigned char> kinds_of(void (*)(Parameters...)) { return {IS_MEMORY<Parameters>...}; }
+
 #define KERNELS(X)                                                                                                     \
     X(input_check) X(measure_fma) X(score_norms) X(score_rank) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
     X(memorize_residual) X(memorize_count) X(memorize_lists) X(memorize_place) X(memorize_sort_hot)                     \
@@ -133,6 +137,19 @@ bool emulator_copy(Memory* to, size_t to_offset, const Memory* from, size_t from
     for (size_t word = 0; word < bytes / 4; word++)
         to->shadow[to_offset / 4 + word].initialised = from->shadow[from_offset / 4 + word].initialised;
     return true;
+}
+
+// How many parameters a kernel has, and which of them are memory; -1 where there is no such kernel.
+int emulator_parameters(const char* kernel, unsigned char* is_memory, size_t most) {
+#define KINDS(name)                                                                                                    \
+    if (!std::strcmp(kernel, #name)) {                                                                                  \
+        const auto kinds = kinds_of(name);                                                                              \
+        std::copy_n(kinds.begin(), std::min(kinds.size(), most), is_memory);                                            \
+        return int(kinds.size());                                                                                       \
+    }
+    KERNELS(KINDS)
+#undef KINDS
+    return -1;
 }
 
 // Runs a kernel. False, and why, where something is wrong with it.

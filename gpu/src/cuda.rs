@@ -39,6 +39,7 @@ pub struct Buffer {
     pointer: sys::CUdeviceptr,
     bytes: usize,
     stream: Arc<CudaStream>,
+    borrowed: bool,
 }
 
 /// Recorded work of the device's stream.
@@ -91,13 +92,42 @@ impl Cuda {
             return Err(Error::DriverTooOld { found, needed: format!("{}.0", nvrtc.0) });
         }
         let context = CudaContext::new(device).map_err(|error| driver("cuDevicePrimaryCtxRetain", error))?;
+        // Else making a stream waits for the whole device, which fails while another thread records.
+        // SAFETY: it is about memory that cudarc allocates; here there is none.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(|error| driver("cuStreamCreate", error))?;
+        Self::on(stream)
+    }
+
+    /// The device of a stream, which all work goes to: what is put into it before a call is done before, what is put into it after
+    /// is done after. It must not be recorded by others meanwhile, nor be the default stream, which cannot be recorded.
+    ///
+    /// # Errors   `Error::NoNvrtc`, `Architecture`
+    pub fn on(stream: Arc<CudaStream>) -> Result<Self> {
+        nvrtc_version()?;
+        let context = stream.context().clone();
         let (major, minor) = context.compute_capability().map_err(|error| driver("cuDeviceGetAttribute", error))?;
         if major < NEEDED_CAPABILITY {
             let name = context.name().map_err(|error| driver("cuDeviceGetName", error))?;
             return Err(Error::Architecture { name, found: format!("{major}.{minor}") });
         }
-        let stream = context.new_stream().map_err(|error| driver("cuStreamCreate", error))?;
         Ok(Self { context, stream, architecture: format!("sm_{major}{minor}"), cache: cache::folder() })
+    }
+
+    /// The stream that all work goes to.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Memory of the device that somebody else allocated, and frees.
+    ///
+    /// # Safety
+    ///
+    /// The address is one of this device's, with so many bytes of memory behind it, until the buffer is dropped and the stream's
+    /// work before that is done; what else uses it is ordered with the stream.
+    #[expect(unsafe_code, reason = "an address is taken on trust")]
+    pub unsafe fn borrow(&self, address: sys::CUdeviceptr, bytes: usize) -> Buffer {
+        Buffer { pointer: address, bytes, stream: self.stream.clone(), borrowed: true }
     }
 
     fn bind(&self) -> Result<()> {
@@ -122,6 +152,11 @@ impl Module {
 }
 
 impl Buffer {
+    /// Where it is on the device.
+    pub fn address(&self) -> sys::CUdeviceptr {
+        self.pointer
+    }
+
     /// Address of a byte, if `bytes` fit behind it
     fn at(&self, offset: usize, bytes: usize) -> Result<sys::CUdeviceptr> {
         if offset <= self.bytes && bytes <= self.bytes - offset {
@@ -136,7 +171,7 @@ impl Drop for Buffer {
     #[expect(unsafe_code, reason = "frees what was allocated")]
     fn drop(&mut self) {
         // An error cannot be reported here; the context frees the memory at the latest.
-        if self.stream.context().bind_to_thread().is_ok() {
+        if !self.borrowed && self.stream.context().bind_to_thread().is_ok() {
             // SAFETY: the pointer came from malloc_sync and nobody else frees it; cuMemFree waits for work that uses it.
             let _ = unsafe { result::free_sync(self.pointer) };
         }
@@ -162,7 +197,7 @@ impl Backend for Cuda {
         self.bind()?;
         // SAFETY: the memory is written before it is read: the emulator checks that of every kernel.
         match unsafe { result::malloc_sync(bytes) } {
-            Ok(pointer) => Ok(Buffer { pointer, bytes, stream: self.stream.clone() }),
+            Ok(pointer) => Ok(Buffer { pointer, bytes, stream: self.stream.clone(), borrowed: false }),
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
                 Err(Error::OutOfMemory { buffer: name, bytes })
             }

@@ -92,6 +92,11 @@ impl<B: Backend> Memory<B> {
         Ok(State { settings, rules: self.rules().clone(), tables: self.tables()?, queued, steps: self.steps })
     }
 
+    /// The device, to allocate buffers for [`Memory::feed_resident`] and to write and read them, in order with its work.
+    pub fn device(&self) -> &B {
+        &self.driver.backend
+    }
+
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.driver.settings

@@ -4,11 +4,11 @@
 //! bits are compared, and only these settings: softmax of distances at temperature 1, without addressing, use neither.
 #![cfg(feature = "emulator")]
 
-mod common;
+pub(crate) mod common;
 
-use common::{Scene, assert_same_bits, emulate, run_on, scenes};
+use common::{Outcome, Scene, assert_same_bits, emulate, resident, run_on, scenes};
 use fwpkm_gpu::cuda::Cuda;
-use fwpkm_gpu::{Error, Tile, Variant};
+use fwpkm_gpu::{Backend, Error, Tile, Variant};
 use fwpkm_reference::settings::{Activation, Score};
 
 /// None, with a line that says why, where there is no device.
@@ -23,20 +23,23 @@ fn device() -> Option<Cuda> {
     }
 }
 
-fn without_logarithms(scene: &Scene) -> bool {
-    let settings = &scene.settings;
-    let distances = matches!(settings.score, Score::InverseDistance { .. });
-    distances && settings.activation == Activation::Softmax && settings.temperature == 1.0
+/// Scenes whose numbers need no logarithm but for the entropy.
+fn exact_scenes() -> Vec<(&'static str, Scene)> {
+    let mut all = scenes();
+    all.retain(|(_, scene)| {
+        let settings = &scene.settings;
+        let distances = matches!(settings.score, Score::InverseDistance { .. });
+        distances && settings.activation == Activation::Softmax && settings.temperature == 1.0
+    });
+    for (_, scene) in &mut all {
+        scene.settings.addressing_weight = 0.0;
+    }
+    all
 }
 
 #[test]
 fn a_device_gives_the_bits_of_the_emulator() {
-    for (name, scene) in scenes() {
-        if !without_logarithms(&scene) {
-            continue;
-        }
-        let mut scene = scene;
-        scene.settings.addressing_weight = 0.0;
+    for (name, scene) in exact_scenes() {
         for variant in [Variant::Fast(Tile::SMALL), Variant::Fast(Tile::LARGE), Variant::Simple] {
             let Some(device) = device() else { return };
             let ours = run_on(device, &scene, variant).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -48,4 +51,39 @@ fn a_device_gives_the_bits_of_the_emulator() {
             assert_same_bits(name, &ours, &theirs);
         }
     }
+}
+
+#[test]
+fn feeding_from_the_device_gives_the_bits_of_the_emulator() {
+    for (name, scene) in exact_scenes() {
+        let even = resident::evenly_cut(&scene, 5);
+        for (scene, graphs) in [(&scene, true), (&even, true), (&even, false)] {
+            let Some(device) = device() else { return };
+            let (mut memory, reads) = resident::feed(device, scene, Variant::Fast(Tile::SMALL), graphs).unwrap();
+            memory.settle().unwrap();
+            memory.flush().unwrap();
+            let theirs = emulate(scene, Variant::Simple, 1).unwrap();
+            let ours = Outcome { reads, tables: memory.tables().unwrap(), ..theirs.clone() };
+            assert_same_bits(name, &ours, &theirs);
+        }
+    }
+}
+
+/// Memory of somebody else's, on somebody else's stream.
+#[test]
+#[expect(unsafe_code, reason = "an address is taken on trust")]
+fn a_stream_and_memory_of_others_can_be_used() {
+    let Some(device) = device() else { return };
+    let theirs = device.allocate("theirs", 16).unwrap();
+    device.write(&theirs, 0, &[1.0_f32, 2.0, 3.0, 4.0]).unwrap();
+    let mut read = [0.0_f32; 4];
+    {
+        let same = Cuda::on(device.stream().clone()).unwrap();
+        // SAFETY: 16 bytes that live longer than the buffer.
+        let borrowed = unsafe { same.borrow(theirs.address(), 16) };
+        same.write(&borrowed, 4, &[5.0_f32]).unwrap();
+        assert!(same.read(&borrowed, 4, &mut read).is_err());
+    }
+    device.read(&theirs, 0, &mut read).unwrap();
+    assert_eq!(read, [1.0, 5.0, 3.0, 4.0]);
 }

@@ -3,23 +3,12 @@
 
 mod common;
 
-use common::{Scene, TINY, assert_same_bits, emulate, scenes};
-use fwpkm_gpu::emulator::{Buffer, Emulator};
-use fwpkm_gpu::{Backend, Error, Memory, Number, Resident, Variant};
+use common::{Scene, TINY, assert_same_bits, emulate, resident, scenes};
+use fwpkm_gpu::emulator::Emulator;
+use fwpkm_gpu::{Error, Memory, Variant};
 use fwpkm_reference::settings::Border;
-use fwpkm_reference::{Error as MemoryError, Tables, Tokens};
-use ndarray::{Array2, Array3, ArrayView, Dimension, s};
-
-fn time_major<T: Copy, D: Dimension>(mut tokens: ArrayView<T, D>) -> Vec<T> {
-    tokens.swap_axes(0, 1);
-    tokens.iter().copied().collect()
-}
-
-fn on_device<T: Number>(device: &Emulator, numbers: &[T]) -> Buffer {
-    let buffer = device.allocate("tokens", size_of_val(numbers).max(4)).unwrap();
-    device.write(&buffer, 0, numbers).unwrap();
-    buffer
-}
+use fwpkm_reference::{Error as MemoryError, Tables};
+use ndarray::{Array2, Array3};
 
 /// Memory after the scene's calls, fed from the device, and what was read
 fn feed(scene: &Scene) -> (Memory<Emulator>, Array3<f32>) {
@@ -27,41 +16,7 @@ fn feed(scene: &Scene) -> (Memory<Emulator>, Array3<f32>) {
 }
 
 fn feed_with(scene: &Scene, graphs: bool) -> (Memory<Emulator>, Array3<f32>) {
-    let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
-    let mut memory = Memory::new(Emulator::new(1), settings, rules, scene.tables.clone(), Variant::Fast(TINY)).unwrap();
-    memory.use_graphs(graphs);
-    let mut from = 0;
-    let mut all = Array3::zeros((scene.text.queries.dim().0, scene.calls.iter().sum(), scene.settings.value_dim));
-    for &call in &scene.calls {
-        let part = feed_call(&mut memory, &scene.text.slice(from, from + call));
-        all.slice_mut(s![.., from..from + call, ..]).assign(&part);
-        from += call;
-    }
-    (memory, all)
-}
-
-/// Feeds from the device, [sequences, tokens, ..]
-fn feed_call(memory: &mut Memory<Emulator>, tokens: &Tokens<f32>) -> Array3<f32> {
-    let device = Emulator::new(9);
-    let (sequences, call, width) = (tokens.sequences(), tokens.len(), memory.settings().value_dim);
-    let count = call * sequences * width;
-    let reads = device.allocate("read", (count * 4).max(4)).unwrap();
-    let mask = tokens.mask.map(|mask| on_device(&device, &time_major(mask.mapv(i32::from).view())));
-    let gates = tokens.gates.map(|gates| on_device(&device, &time_major(gates)));
-    let resident = Resident {
-        tokens: call,
-        sequences,
-        queries: &on_device(&device, &time_major(tokens.queries)),
-        values: &on_device(&device, &time_major(tokens.values)),
-        gates: gates.as_ref(),
-        mask: mask.as_ref(),
-    };
-    memory.feed_resident(&resident, &reads).unwrap();
-    let mut numbers = vec![0.0_f32; count];
-    device.read(&reads, 0, &mut numbers).unwrap();
-    let mut part = Array3::from_shape_vec((call, sequences, width), numbers).unwrap();
-    part.swap_axes(0, 1);
-    part
+    resident::feed(Emulator::new(1), scene, Variant::Fast(TINY), graphs).unwrap()
 }
 
 #[test]
@@ -76,18 +31,10 @@ fn feeding_from_the_device_gives_the_same_bits() {
     }
 }
 
-/// The options of a scene on a text of several calls of one chunk each.
-fn evenly_cut(scene: &Scene, calls: usize) -> Scene {
-    let sequences = scene.text.queries.dim().0;
-    let even =
-        common::scene(31, scene.settings.clone(), scene.rules.clone(), sequences, &vec![scene.settings.chunk; calls]);
-    Scene { tables: scene.tables.clone(), ..even }
-}
-
 #[test]
 fn recorded_graphs_give_the_same_bits() {
     for (name, scene) in scenes() {
-        let scene = evenly_cut(&scene, 5);
+        let scene = resident::evenly_cut(&scene, 5);
         let expected = emulate(&scene, Variant::Fast(TINY), 4).unwrap();
         for (graphs, least) in [(true, 1 + usize::from(scene.settings.writes)), (false, 0)] {
             let (mut memory, reads) = feed_with(&scene, graphs);
@@ -104,7 +51,7 @@ fn recorded_graphs_give_the_same_bits() {
 /// What fails in a graph has the number of its own chunk, and the memory can go on with the same graphs.
 #[test]
 fn num_7_a_replayed_graph_names_its_chunk() {
-    let mut scene = evenly_cut(&scenes().swap_remove(0).1, 5);
+    let mut scene = resident::evenly_cut(&scenes().swap_remove(0).1, 5);
     let (chunk, sound) = (scene.settings.chunk, scene.clone());
     for (value, expected) in [
         (f32::NAN, Error::NotFinite { tensor: "values", chunk: 3, token: 2, sequence: 0 }),
@@ -117,7 +64,7 @@ fn num_7_a_replayed_graph_names_its_chunk() {
         memory.reset_queue().unwrap();
         // The fourth chunk as it should have been.
         let before = memory.graphs();
-        feed_call(&mut memory, &sound.text.slice(3 * chunk, 4 * chunk));
+        resident::feed_call(&mut memory, &sound.text.slice(3 * chunk, 4 * chunk)).unwrap();
         memory.settle().unwrap();
         assert_eq!((memory.steps(), memory.graphs()), (4, before));
         let first = Scene { calls: vec![chunk; 4], ..sound.clone() };

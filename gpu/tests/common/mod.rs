@@ -3,6 +3,7 @@
 
 pub(crate) mod addressing;
 pub(crate) mod lockstep;
+pub(crate) mod resident;
 pub(crate) mod stages;
 pub(crate) mod steps;
 

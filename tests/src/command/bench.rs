@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Texts up to a million tokens, f64 as well: about ten minutes on two cores
     #[arg(long)]
     full: bool,
+    /// On a device, see in seconds that it runs: tiny shapes, whose times mean nothing
+    #[arg(long)]
+    tiny: bool,
     /// A command that times another implementation on the same workloads; see docs/baselines
     #[arg(long, value_name = "COMMAND")]
     baseline: Vec<String>,
@@ -95,6 +98,9 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
     }
     if arguments.backend != BackendName::Cpu {
         return device::on_device(arguments);
+    }
+    if arguments.tiny {
+        return Err(Error::Usage { reason: "--tiny is for --backend cuda".into() });
     }
     let mut document =
         Document { spec: fwpkm_spec::version(), machine: machine(), element: "f32", ..Document::default() };

@@ -39,7 +39,7 @@ pub(super) fn on_device(arguments: &Arguments) -> Result<Outcome> {
     let survey = Survey::new();
     let new = || Cuda::new(0).map_err(missing);
     new()?;
-    let mut extent = Extent::canonical();
+    let mut extent = if arguments.tiny { Extent::tiny() } else { Extent::canonical() };
     let (tokens, chunk) = (arguments.baseline_tokens, extent.settings.chunk);
     if !arguments.baseline.is_empty() {
         if tokens == 0 || !tokens.is_multiple_of(chunk) {

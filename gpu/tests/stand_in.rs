@@ -1,0 +1,76 @@
+//! The code that talks to a device, on a machine without one: driver and NVRTC are libraries whose device is the emulator.
+#![cfg(feature = "emulator")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+#[path = "device.rs"]
+mod device;
+
+/// The folder of the libraries, built anew.
+fn libraries(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("emulator").join("stand-in");
+    let built = Command::new("bash").arg(script).arg(&folder).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    folder
+}
+
+/// Runs tests of this program with the libraries.
+fn run(folder: &Path, tests: &[&str], device: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(tests)
+        .args(["--nocapture", "--include-ignored", "--test-threads=3"])
+        .env("LD_LIBRARY_PATH", folder)
+        .env("FWPKM_CACHE", folder.join("cache"))
+        .env("FWPKM_STAND_IN", device)
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn the_tests_of_a_device_pass_and_no_rule_of_the_driver_is_broken() {
+    let folder = libraries("stand-in-passes");
+    // Side by side: what one thread does must not disturb the recording of another.
+    let output = run(&folder, &["device::"], "");
+    let text = text(&output);
+    assert!(output.status.success() && text.contains("3 passed"), "{text}");
+    assert!(!text.contains("not run") && !text.contains("stand-in driver:"), "{text}");
+}
+
+/// Says what a device of the driver is, or why it cannot be used.
+#[test]
+#[ignore = "run by a_machine_that_will_not_do_is_refused_with_the_reason"]
+fn opening() {
+    use fwpkm_gpu::{Tile, Variant, cuda::Cuda};
+    let opened = Cuda::new(0).and_then(|device| {
+        let scene = device::common::scenes().swap_remove(0).1;
+        device::common::run_on(device, &scene, Variant::Fast(Tile::SMALL)).map(|_| ())
+    });
+    println!("\n{}", opened.map_or_else(|error| error.to_string(), |()| "it runs".into()));
+}
+
+#[test]
+fn a_machine_that_will_not_do_is_refused_with_the_reason() {
+    let folder = libraries("stand-in-refuses");
+    for (device, expected) in [
+        ("", "it runs"),
+        ("devices=0", "the CUDA driver has 0 devices; device 0 was asked for"),
+        ("driver=12080", "the CUDA driver supports CUDA 12.8; 13.0 or later is needed: update the driver"),
+        ("capability=75", "no GPU, the emulator has compute capability 7.5; the kernels need 8.0 or later"),
+        ("memory=3000", "no room for slot_values, "),
+    ] {
+        let output = run(&folder, &["opening", "--exact"], device);
+        let text = text(&output);
+        assert!(output.status.success() && text.contains(expected), "{device}: {text}");
+        assert!(!text.contains("stand-in driver:"), "{text}");
+    }
+    std::fs::remove_file(folder.join("libnvrtc.so")).unwrap();
+    std::fs::remove_file(folder.join("libnvrtc.so.13")).unwrap();
+    assert!(text(&run(&folder, &["opening", "--exact"], "")).contains("no NVRTC found"));
+}
