@@ -70,24 +70,31 @@ DEVICE float cutoff(float kth, float query_norm, float key_norm) {
     return kth + 3.05f * e + 2.05f * c * ((float)EPSILON + reached);
 }
 
-// x of the warp's query half and one sub-key.
-DEVICE float distance(const float4* query, IN(float) sub_keys, Index key) {
+#define TOGETHER 4
+
+// x of the warp's query half and TOGETHER sub-keys, whose loads and sums do not wait for each other.
+DEVICE void distances(const float4* query, IN(float) sub_keys, const Index* keys, float* x) {
     const int lane = threadIdx.x % 32;
-    float sum = 0.0f;
+#pragma unroll
+    for (int t = 0; t < TOGETHER; t++) x[t] = 0.0f;
 #pragma unroll
     for (int i = 0; i < QUADS; i++) {
-        const int d = i * 128 + lane * 4;
-        const float4 k = four_of(sub_keys, key, true, d);
-        if (DOT_PRODUCT) {
-            sum = fmaf(query[i].x, k.x, sum), sum = fmaf(query[i].y, k.y, sum);
-            sum = fmaf(query[i].z, k.z, sum), sum = fmaf(query[i].w, k.w, sum);
-        } else {
-            const float x = query[i].x - k.x, y = query[i].y - k.y, z = query[i].z - k.z, w = query[i].w - k.w;
-            sum = fmaf(x, x, sum), sum = fmaf(y, y, sum), sum = fmaf(z, z, sum), sum = fmaf(w, w, sum);
+        const float4 q = query[i];
+#pragma unroll
+        for (int t = 0; t < TOGETHER; t++) {
+            const float4 k = four_of(sub_keys, keys[t], true, i * 128 + lane * 4);
+            const float a = q.x - k.x, b = q.y - k.y, c = q.z - k.z, d = q.w - k.w;
+            x[t] = DOT_PRODUCT ? fmaf(q.x, k.x, x[t]) : fmaf(a, a, x[t]);
+            x[t] = DOT_PRODUCT ? fmaf(q.y, k.y, x[t]) : fmaf(b, b, x[t]);
+            x[t] = DOT_PRODUCT ? fmaf(q.z, k.z, x[t]) : fmaf(c, c, x[t]);
+            x[t] = DOT_PRODUCT ? fmaf(q.w, k.w, x[t]) : fmaf(d, d, x[t]);
         }
     }
-    sum = warp_sum(sum);
-    return DOT_PRODUCT ? sum : (float)EPSILON + sum;
+#pragma unroll
+    for (int t = 0; t < TOGETHER; t++) {
+        const float sum = warp_sum(x[t]);
+        x[t] = DOT_PRODUCT ? sum : (float)EPSILON + sum;
+    }
 }
 
 // A half's best, one per lane: x and sub-key of rank l in lane l.
@@ -95,6 +102,34 @@ struct Best {
     float x;
     int key;
 };
+
+// The sub-keys of the first lanes, ascending and after all that came before, find their places. Whether all x are finite.
+DEVICE bool admit(Best& best, const float4* query, IN(float) sub_keys, int half, int mine, int count) {
+    const int lane = threadIdx.x % 32;
+    bool finite = true;
+#pragma unroll 1
+    for (int first = 0; first < count; first += TOGETHER) {
+        Index keys[TOGETHER];
+        float x[TOGETHER];
+#pragma unroll
+        for (int t = 0; t < TOGETHER; t++)
+            keys[t] = (Index)half * SUB_KEYS + __shfl_sync(FULL_WARP, mine, min(first + t, count - 1));
+        distances(query, sub_keys, keys, x);
+#pragma unroll
+        for (int t = 0; t < TOGETHER; t++) {
+            if (first + t >= count) continue;
+            finite &= isfinite(x[t]);
+            // An equal one that is already there stays in front.
+            const bool ahead = DOT_PRODUCT ? best.x >= x[t] : best.x <= x[t];
+            const int place = __popc(__ballot_sync(FULL_WARP, best.key < SUB_KEYS && ahead));
+            const float shifted_x = __shfl_up_sync(FULL_WARP, best.x, 1);
+            const int shifted_key = __shfl_up_sync(FULL_WARP, best.key, 1);
+            if (lane > place) best.x = shifted_x, best.key = shifted_key;
+            if (lane == place) best.x = x[t], best.key = (int)(keys[t] - (Index)half * SUB_KEYS);
+        }
+    }
+    return finite;
+}
 
 DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
                          int row, int half) {
@@ -125,28 +160,30 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
     const bool all = __ballot_sync(FULL_WARP, !finite) != 0 || !(query_norm < 1e37f && key_norm < 1e37f);
     const float highest = all ? 0.0f : cutoff(smallest(values, TOP_K), query_norm, key_norm);
 
+    unsigned long long can_win = 0;
+#pragma unroll
+    for (int j = 0; j < LANE_VALUES; j++)
+        if (j * 32 + lane < SUB_KEYS && (all || !(values[j] > highest))) can_win |= 1ull << j;
+
     const float worst = __uint_as_float(0x7f800000u);
     Best best = {DOT_PRODUCT ? -worst : worst, SUB_KEYS};
-    bool overflow = false;
-#pragma unroll
+    bool finite_x = true;
+    int mine = 0, waiting = 0;  // sub-keys that await their distance: the i-th in lane i, ascending
+#pragma unroll 1
     for (int j = 0; j < LANE_VALUES; j++) {
-        const bool can_win = j * 32 + lane < SUB_KEYS && (all || !(values[j] > highest));
-        unsigned left = __ballot_sync(FULL_WARP, can_win);
+        unsigned left = __ballot_sync(FULL_WARP, (int)(can_win >> j & 1));
         while (left != 0) {
-            const int key = j * 32 + __ffs((int)left) - 1;
-            left &= left - 1;
-            const float x = distance(q, sub_keys, (Index)half * SUB_KEYS + key);
-            overflow |= !isfinite(x);
-            // Keys come ascending, so an equal one that is already there stays in front.
-            const bool ahead = DOT_PRODUCT ? best.x >= x : best.x <= x;
-            const int place = __popc(__ballot_sync(FULL_WARP, best.key < SUB_KEYS && ahead));
-            const float shifted_x = __shfl_up_sync(FULL_WARP, best.x, 1);
-            const int shifted_key = __shfl_up_sync(FULL_WARP, best.key, 1);
-            if (lane > place) best.x = shifted_x, best.key = shifted_key;
-            if (lane == place) best.x = x, best.key = key;
+            const int taken = min(__popc(left), 32 - waiting);
+            for (int i = 0; i < taken; i++, left &= left - 1)
+                if (lane == waiting + i) mine = j * 32 + __ffs((int)left) - 1;
+            waiting += taken;
+            if (waiting < 32) break;
+            finite_x &= admit(best, q, sub_keys, half, mine, waiting);
+            waiting = 0;
         }
     }
-    if (overflow && lane == 0) raise(flag, FLAG_HALF_SCORES);
+    finite_x &= admit(best, q, sub_keys, half, mine, waiting);
+    if (!finite_x && lane == 0) raise(flag, FLAG_HALF_SCORES);
     best.key = min(best.key, SUB_KEYS - 1);
     return best;
 }
@@ -164,7 +201,7 @@ DEVICE double merit(float x0, float x1) {
     return value == value ? value : 1e308;
 }
 
-KERNEL void __launch_bounds__(256)
+KERNEL void __launch_bounds__(256, 2)
 select_best(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
             OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks, OUT(double) merits, OUT(int) slots, int rows) {
     const int lane = threadIdx.x % 32;
