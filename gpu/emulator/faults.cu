@@ -90,23 +90,10 @@ KERNEL void fault_between_blocks(OUT(float) out) {
     else out[1] = out[0];
 }
 
-// A hand-written barrier of the grid; arrivals only ever grow.
-DEVICE void wait_for_grid(OUT(int) arrivals, int round) {
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        atomicAdd(&arrivals[0], 1);
-        while (atomicAdd(&arrivals[0], 0) < round * (int)gridDim.x) SPIN_PAUSE();
-        __threadfence();
-    }
-    __syncthreads();
-    GRID_BARRIER_PASSED();
-}
-
 // Sound: each block writes, all wait, each reads its neighbour's.
 KERNEL void fault_grid_barrier(OUT(int) arrivals, OUT(float) written, OUT(float) seen) {
     if (threadIdx.x == 0) written[blockIdx.x] = (float)blockIdx.x;
-    wait_for_grid(arrivals, 1);
+    grid_barrier(arrivals, 1);
     if (threadIdx.x == 0) seen[blockIdx.x] = written[(blockIdx.x + 1) % gridDim.x];
 }
 

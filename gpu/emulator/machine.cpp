@@ -234,7 +234,7 @@ void pause(Site site) {
     yield();
 }
 
-void passed_grid_barrier() { self().grid_barriers++; }
+void passed_grid_barrier() { self().grid_barriers++, self().pauses = 0; }
 
 Memory& shared_array(const char* name, size_t bytes) {
     auto& array = self().block->shared[name];

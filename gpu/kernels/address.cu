@@ -49,11 +49,8 @@ DEVICE double usage_term(float x, float best) {
     return DOT_PRODUCT ? exp((double)x - (double)best) : (double)best / (double)x;
 }
 
-KERNEL void __launch_bounds__(128)
-address_usage(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(float) usage, OUT(unsigned) bits, int words,
-              int units) {
-    const Index unit = (Index)blockIdx.x * 128 + threadIdx.x;
-    if (unit >= units) return;
+DEVICE void use_unit(Index unit, IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(float) usage,
+                     OUT(unsigned) bits, int words) {
     const int row = (int)(unit / (HEADS * 2)), half = (int)(unit % (HEADS * 2)), kept = kept_of(kept_count, unit);
     float best = kept_value[unit * KEPT_MAX];
     for (int j = 1; j < kept; j++) {
@@ -67,6 +64,13 @@ address_usage(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(
         const Index list = ((Index)half * SUB_KEYS + kept_index[unit * KEPT_MAX + j]) * words;
         atomicOr(&bits[list + row / 32], 1u << (row % 32));
     }
+}
+
+KERNEL void __launch_bounds__(128)
+address_usage(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(float) usage, OUT(unsigned) bits, int words,
+              int units) {
+    const Index unit = (Index)blockIdx.x * 128 + threadIdx.x;
+    if (unit < units) use_unit(unit, kept_count, kept_index, kept_value, usage, bits, words);
 }
 
 // Place of a sub-key among the kept of a unit, which has it.
@@ -84,12 +88,10 @@ DEVICE void set_marginal(float sum, int at, int rows, OUT(float) marginal, OUT(d
     slopes[at] = p > 0.0f ? log(reached) + (double)p / reached : 0.0;
 }
 
-KERNEL void __launch_bounds__(256)
-address_marginal(IN(int) kept_count, IN(int) kept_index, IN(float) usage, IN(unsigned) bits, int words, OUT(float) marginal,
-                 OUT(double) slopes, int rows) {
+// The warp sums the usage of one half and sub-key.
+DEVICE void sum_marginal(int at, IN(int) kept_count, IN(int) kept_index, IN(float) usage, IN(unsigned) bits, int words,
+                         OUT(float) marginal, OUT(double) slopes, int rows) {
     const int lane = threadIdx.x % 32;
-    const int at = (int)(blockIdx.x * 8 + threadIdx.x / 32);
-    if (at >= 2 * SUB_KEYS) return;
     const int half = at / SUB_KEYS, key = at % SUB_KEYS;
     float sum = 0.0f;
     for (int head = 0; head < HEADS; head++) {
@@ -106,6 +108,13 @@ address_marginal(IN(int) kept_count, IN(int) kept_index, IN(float) usage, IN(uns
     if (lane == 0) set_marginal(sum, at, rows, marginal, slopes);
 }
 
+KERNEL void __launch_bounds__(256)
+address_marginal(IN(int) kept_count, IN(int) kept_index, IN(float) usage, IN(unsigned) bits, int words, OUT(float) marginal,
+                 OUT(double) slopes, int rows) {
+    const int at = (int)(blockIdx.x * 8 + threadIdx.x / 32);
+    if (at < 2 * SUB_KEYS) sum_marginal(at, kept_count, kept_index, usage, bits, words, marginal, slopes, rows);
+}
+
 DEVICE double entropy_term(float p) { return p > 0.0f ? -(double)p * log((double)p + (double)LOG_EPSILON) : 0.0; }
 
 DEVICE void report_loss(OUT(int) flag, OUT(float) report) {
@@ -114,23 +123,27 @@ DEVICE void report_loss(OUT(int) flag, OUT(float) report) {
     if (!isfinite(loss)) raise(flag, FLAG_ADDRESSING_LOSS);
 }
 
-KERNEL void __launch_bounds__(64) address_entropy(OUT(int) flag, IN(float) marginal, OUT(float) report) {
+// One block, whose first two warps sum; all of its threads must come.
+DEVICE void sum_entropy(OUT(int) flag, IN(float) marginal, OUT(float) report) {
     const int lane = threadIdx.x % 32, half = threadIdx.x / 32;
-    double sum = 0.0;
-    for (int block = lane * 4; block < SUB_KEYS; block += 128)
-        for (int i = block; i < min(block + 4, SUB_KEYS); i++) sum += entropy_term(marginal[half * SUB_KEYS + i]);
-    sum = warp_sum_f64(sum);
-    if (lane == 0) report[half] = (float)sum;
+    if (half < 2) {
+        double sum = 0.0;
+        for (int block = lane * 4; block < SUB_KEYS; block += 128)
+            for (int i = block; i < min(block + 4, SUB_KEYS); i++) sum += entropy_term(marginal[half * SUB_KEYS + i]);
+        sum = warp_sum_f64(sum);
+        if (lane == 0) report[half] = (float)sum;
+    }
     __syncthreads();
     if (threadIdx.x == 0) report_loss(flag, report);
 }
 
+KERNEL void __launch_bounds__(64) address_entropy(OUT(int) flag, IN(float) marginal, OUT(float) report) {
+    sum_entropy(flag, marginal, report);
+}
+
 // usage becomes the coefficient of q - K in the sub-key gradient.                                                 ADR-4
-KERNEL void __launch_bounds__(128)
-address_slopes(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(double) slopes, IN(int) half_indices,
-               IN(double) half_gradient, OUT(float) usage, int rows, int units) {
-    const Index unit = (Index)blockIdx.x * 128 + threadIdx.x;
-    if (unit >= units) return;
+DEVICE void slope_of_unit(Index unit, IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(double) slopes,
+                          IN(int) half_indices, IN(double) half_gradient, OUT(float) usage, int rows) {
     const int half = (int)(unit % 2), kept = kept_of(kept_count, unit);
     double mean = 0.0;
     for (int j = 0; j < kept; j++)
@@ -147,6 +160,13 @@ address_slopes(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(
     }
 }
 
+KERNEL void __launch_bounds__(128)
+address_slopes(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(double) slopes, IN(int) half_indices,
+               IN(double) half_gradient, OUT(float) usage, int rows, int units) {
+    const Index unit = (Index)blockIdx.x * 128 + threadIdx.x;
+    if (unit < units) slope_of_unit(unit, kept_count, kept_index, kept_value, slopes, half_indices, half_gradient, usage, rows);
+}
+
 DEVICE void step_sub_key(OUT(int) flag, IN(float) sub_keys, OUT(float) next, Index at, float gradient) {
     const float after = descend(sub_keys[at], gradient);
     if (!isfinite(gradient)) raise(flag, FLAG_SUB_KEY_GRADIENT);
@@ -154,12 +174,11 @@ DEVICE void step_sub_key(OUT(int) flag, IN(float) sub_keys, OUT(float) next, Ind
     next[at] = after;
 }
 
-KERNEL void __launch_bounds__(256)
-address_gradient(OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float) coefficients, OUT(unsigned) bits,
-                 int words, IN(float) queries, IN(float) sub_keys, OUT(float) next) {
-    SHARED(float, sums, GROUPS * HALF_DIM);
+// The block steps one sub-key of a head and half into the other table; sums has room for GROUPS HALF_DIM.
+DEVICE void step_key(int unit, OUT(float) sums, OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float) coefficients,
+                     OUT(unsigned) bits, int words, IN(float) queries, IN(float) sub_keys, OUT(float) next) {
     const int lane = threadIdx.x % 32, group = threadIdx.x / 32;
-    const int half = (int)blockIdx.x / SUB_KEYS, key = (int)blockIdx.x % SUB_KEYS;
+    const int half = unit / SUB_KEYS, key = unit % SUB_KEYS;
     float4 k[QUADS], sum[QUADS];
 #pragma unroll
     for (int i = 0; i < QUADS; i++) {
@@ -167,7 +186,7 @@ address_gradient(OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float
         sum[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
     for (int word = group; word < words; word += GROUPS) {
-        unsigned left = bits[(Index)blockIdx.x * words + word];
+        unsigned left = bits[(Index)unit * words + word];
         for (; left != 0; left &= left - 1) {
             const Index query = (Index)(word * 32 + __ffs((int)left) - 1) * (HEADS * 2) + half;
             float coefficient = 0.0f;
@@ -194,18 +213,24 @@ address_gradient(OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float
         }
     }
     __syncthreads();
-    for (int word = (int)threadIdx.x; word < words; word += 256) bits[(Index)blockIdx.x * words + word] = 0;
+    for (int word = (int)threadIdx.x; word < words; word += 256) bits[(Index)unit * words + word] = 0;
     for (int d = (int)threadIdx.x; d < HALF_DIM; d += 256) {
         float gradient = sums[d];
         for (int other = 1; other < GROUPS; other++) gradient += sums[other * HALF_DIM + d];
-        step_sub_key(flag, sub_keys, next, (Index)blockIdx.x * HALF_DIM + d, gradient);
+        step_sub_key(flag, sub_keys, next, (Index)unit * HALF_DIM + d, gradient);
     }
 }
 
-KERNEL void __launch_bounds__(256) address_apply(IN(int) flag, IN(float) next, OUT(float) sub_keys, OUT(float) norms) {
+KERNEL void __launch_bounds__(256)
+address_gradient(OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float) coefficients, OUT(unsigned) bits,
+                 int words, IN(float) queries, IN(float) sub_keys, OUT(float) next) {
+    SHARED(float, sums, GROUPS * HALF_DIM);
+    step_key((int)blockIdx.x, sums, flag, kept_count, kept_index, coefficients, bits, words, queries, sub_keys, next);
+}
+
+// The warp copies one sub-key, and its norm.
+DEVICE void apply_key(int key, IN(float) next, OUT(float) sub_keys, OUT(float) norms) {
     const int lane = threadIdx.x % 32;
-    const int key = (int)(blockIdx.x * 8 + threadIdx.x / 32);
-    if (key >= HEADS * 2 * SUB_KEYS || flag[0] != FLAG_NONE) return;
     float sum = 0.0f;
     for (int block = lane * 4; block < HALF_DIM; block += 128)
         for (int d = block; d < min(block + 4, HALF_DIM); d++) {
@@ -215,4 +240,9 @@ KERNEL void __launch_bounds__(256) address_apply(IN(int) flag, IN(float) next, O
         }
     sum = warp_sum(sum);
     if (lane == 0) norms[key] = sum;
+}
+
+KERNEL void __launch_bounds__(256) address_apply(IN(int) flag, IN(float) next, OUT(float) sub_keys, OUT(float) norms) {
+    const int key = (int)(blockIdx.x * 8 + threadIdx.x / 32);
+    if (key < HEADS * 2 * SUB_KEYS && flag[0] == FLAG_NONE) apply_key(key, next, sub_keys, norms);
 }

@@ -44,13 +44,11 @@ DEVICE float pair_weight(IN(float) gates, IN(int) mask, int has_gates, int has_m
     return has_gates ? (float)gates[row] : 1.0f;
 }
 
-KERNEL void __launch_bounds__(256)
-memorize_residual(OUT(int) flag, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
-                  int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals, OUT(float) pair_losses,
-                  OUT(int) counters, OUT(unsigned) limits, int rows) {
+// The warp computes the residual of one pair row.
+DEVICE void residual_row(int row, OUT(int) flag, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
+                         int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals, OUT(float) pair_losses,
+                         OUT(int) counters, OUT(unsigned) limits) {
     const int lane = threadIdx.x % 32;
-    const int row = (int)(blockIdx.x * 8 + threadIdx.x / 32);
-    if (row >= rows) return;
     const float f = pair_weight(gates, mask, has_gates, has_mask, row);
     float sum = 0.0f, largest = 0.0f;
     for (int block = lane * 4; block < VALUE_DIM; block += 128)
@@ -70,22 +68,36 @@ memorize_residual(OUT(int) flag, IN(float) reads, IN(float) values, IN(float) ga
     grow(limits, 2, largest);
 }
 
-// N_i over the counted entries, and the arrival of every entry of a pair with f != 0.                            MEM-3
 KERNEL void __launch_bounds__(256)
-memorize_count(IN(int) counted, int counted_entries, IN(int) slots, IN(float) pair_weights, int pair_entries,
-               OUT(int) counts, OUT(int) writers, OUT(int) arrival, OUT(int) counters) {
-    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+memorize_residual(OUT(int) flag, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
+                  int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals, OUT(float) pair_losses,
+                  OUT(int) counters, OUT(unsigned) limits, int rows) {
+    const int row = (int)(blockIdx.x * 8 + threadIdx.x / 32);
+    if (row < rows)
+        residual_row(row, flag, reads, values, gates, mask, has_gates, has_mask, ahead, pair_weights, residuals, pair_losses,
+                     counters, limits);
+}
+
+// N_i over the counted entries, and the arrival of every entry of a pair with f != 0.                            MEM-3
+DEVICE void count_entry(int e, IN(int) counted, int counted_entries, IN(int) slots, IN(float) pair_weights, int pair_entries,
+                        OUT(int) counts, OUT(int) writers, OUT(int) arrival, OUT(int) counters) {
     if (e < counted_entries && atomicAdd(&counts[counted[e]], 1) == 0) atomicAdd(&counters[COUNT_TOUCHED], 1);
     if (e < pair_entries)
         arrival[e] = pair_weights[e / ENTRIES] != 0.0f ? atomicAdd(&writers[slots[e]], 1) : -1;
 }
 
 KERNEL void __launch_bounds__(256)
-memorize_lists(IN(int) slots, IN(int) arrival, int pair_entries, IN(int) counts, IN(int) writers, OUT(int) base,
-               OUT(int) segment_slot, OUT(int) segment_first, OUT(int) segment_partial, OUT(int) hot_slot,
-               OUT(int) hot_partial, OUT(int) counters) {
+memorize_count(IN(int) counted, int counted_entries, IN(int) slots, IN(float) pair_weights, int pair_entries,
+               OUT(int) counts, OUT(int) writers, OUT(int) arrival, OUT(int) counters) {
     const int e = (int)(blockIdx.x * 256 + threadIdx.x);
-    if (e >= pair_entries || arrival[e] != 0) return;
+    count_entry(e, counted, counted_entries, slots, pair_weights, pair_entries, counts, writers, arrival, counters);
+}
+
+// The first entry to arrive at a slot reserves room for all of them.
+DEVICE void reserve_list(int e, IN(int) slots, IN(int) arrival, IN(int) counts, IN(int) writers, OUT(int) base,
+                         OUT(int) segment_slot, OUT(int) segment_first, OUT(int) segment_partial, OUT(int) hot_slot,
+                         OUT(int) hot_partial, OUT(int) counters) {
+    if (arrival[e] != 0) return;
     const int slot = slots[e], length = writers[slot], parts = (length + SEGMENT - 1) / SEGMENT;
     if (counts[slot] == 0) atomicAdd(&counters[COUNT_TOUCHED], 1);
     base[slot] = atomicAdd(&counters[COUNT_LISTED], length);
@@ -105,16 +117,29 @@ memorize_lists(IN(int) slots, IN(int) arrival, int pair_entries, IN(int) counts,
 }
 
 KERNEL void __launch_bounds__(256)
+memorize_lists(IN(int) slots, IN(int) arrival, int pair_entries, IN(int) counts, IN(int) writers, OUT(int) base,
+               OUT(int) segment_slot, OUT(int) segment_first, OUT(int) segment_partial, OUT(int) hot_slot,
+               OUT(int) hot_partial, OUT(int) counters) {
+    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+    if (e < pair_entries)
+        reserve_list(e, slots, arrival, counts, writers, base, segment_slot, segment_first, segment_partial, hot_slot,
+                     hot_partial, counters);
+}
+
+DEVICE void place_entry(int e, IN(int) slots, IN(int) arrival, IN(int) base, OUT(int) list) {
+    if (arrival[e] >= 0) list[base[slots[e]] + arrival[e]] = e;
+}
+
+KERNEL void __launch_bounds__(256)
 memorize_place(IN(int) slots, IN(int) arrival, int pair_entries, IN(int) base, OUT(int) list) {
     const int e = (int)(blockIdx.x * 256 + threadIdx.x);
-    if (e < pair_entries && arrival[e] >= 0) list[base[slots[e]] + arrival[e]] = e;
+    if (e < pair_entries) place_entry(e, slots, arrival, base, list);
 }
 
 // sorted[base + rank] = entry, for slots of several segments.
-KERNEL void __launch_bounds__(256)
-memorize_sort_hot(IN(int) hot_slot, IN(int) writers, IN(int) base, IN(int) list, OUT(int) sorted, IN(int) counters, int units) {
-    DYNAMIC_SHARED(unsigned, bits);
-    SHARED(int, below, 256);
+// The blocks share the hot slots; bits has room for the units, below for 256.
+DEVICE void sort_hot(IN(int) hot_slot, IN(int) writers, IN(int) base, IN(int) list, OUT(int) sorted, IN(int) counters, int units,
+                     OUT(unsigned) bits, OUT(int) below) {
     const int words = (units + 31) / 32, share = (words + 255) / 256, t = (int)threadIdx.x;
     for (int hot = (int)blockIdx.x; hot < counters[COUNT_HOT]; hot += (int)gridDim.x) {
         const int slot = hot_slot[hot], length = writers[slot], first = base[slot];
@@ -138,6 +163,13 @@ memorize_sort_hot(IN(int) hot_slot, IN(int) writers, IN(int) base, IN(int) list,
             sorted[first + rank] = entry;
         }
     }
+}
+
+KERNEL void __launch_bounds__(256)
+memorize_sort_hot(IN(int) hot_slot, IN(int) writers, IN(int) base, IN(int) list, OUT(int) sorted, IN(int) counters, int units) {
+    DYNAMIC_SHARED(unsigned, bits);
+    SHARED(int, below, 256);
+    sort_hot(hot_slot, writers, base, list, sorted, counters, units, bits, below);
 }
 
 // F of MEM-4: factors of the rules, READ_FACTOR and PAIR_FACTOR.
@@ -170,6 +202,66 @@ DEVICE bool is_idle(OUT(int) flag, int mode, IN(unsigned) limits, float factor, 
     return mode == MODE_APPLY ? flag[0] != FLAG_NONE : cannot_overflow(limits, factor, pair_rows);
 }
 
+// 128 threads of a block, of which this is number t, sum a segment, if it exists, and step its slot where it is the only one; all
+// threads of the block must come. entry_row and entry_weight have room for SEGMENT.
+DEVICE void step_segment(bool exists, int segment, int t, OUT(int) entry_row, OUT(float) entry_weight, float factor, OUT(int) flag,
+                         int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial, IN(int) counts,
+                         IN(int) writers, IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights, IN(float) residuals,
+                         OUT(float) partials, OUT(float) slot_values) {
+    const int slot = exists ? (int)segment_slot[segment] : 0, first = exists ? (int)segment_first[segment] : 0;
+    const int partial = exists ? (int)segment_partial[segment] : 0;
+    const int length = exists ? min(writers[slot] - first, SEGMENT) : 0;
+    __syncthreads();
+    if (exists && t < 32) {
+        int entry = 0x7fffffff, rank = t;
+        if (t < length) entry = partial < 0 ? list[base[slot] + t] : sorted[base[slot] + first + t];
+        if (partial < 0) {
+            rank = 0;
+            for (int other = 0; other < length; other++) rank += __shfl_sync(FULL_WARP, entry, other) < entry;
+        }
+        if (t < length) entry_row[rank] = entry / ENTRIES, entry_weight[rank] = weights[entry];
+    }
+    __syncthreads();
+    if (!exists) return;
+    const float scale = factor / (float)max((int)counts[slot], 1);
+    for (int d = t * 4; d < VALUE_DIM; d += 512) {
+        if (VALUE_DIM % 4 == 0) {
+            float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 4
+            for (int i = 0; i < length; i++) {
+                const float w = entry_weight[i];
+                const float4 r = load4(residuals, (Index)entry_row[i] * VALUE_DIM + d);
+                sum.x = fmaf(w, r.x, sum.x), sum.y = fmaf(w, r.y, sum.y);
+                sum.z = fmaf(w, r.z, sum.z), sum.w = fmaf(w, r.w, sum.w);
+            }
+            if (partial >= 0) {
+                store4(partials, (Index)partial * VALUE_DIM + d, sum);
+            } else {
+                const Index at = (Index)slot * VALUE_DIM + d;
+                const float4 v = load4(slot_values, at);
+                const float4 g = make_float4(scale * sum.x, scale * sum.y, scale * sum.z, scale * sum.w);
+                const float4 after = make_float4(descend(v.x, g.x), descend(v.y, g.y), descend(v.z, g.z), descend(v.w, g.w));
+                if (mode == MODE_APPLY) {
+                    store4(slot_values, at, after);
+                } else {
+                    if (!isfinite(g.x) || !isfinite(g.y) || !isfinite(g.z) || !isfinite(g.w))
+                        raise(flag, FLAG_VALUE_GRADIENT);
+                    if (!isfinite(after.x) || !isfinite(after.y) || !isfinite(after.z) || !isfinite(after.w))
+                        raise(flag, FLAG_SLOT_VALUES);
+                }
+            }
+        } else {
+            for (int f = d; f < min(d + 4, VALUE_DIM); f++) {
+                float sum = 0.0f;
+                for (int i = 0; i < length; i++)
+                    sum = fmaf(entry_weight[i], residuals[(Index)entry_row[i] * VALUE_DIM + f], sum);
+                if (partial >= 0) partials[(Index)partial * VALUE_DIM + f] = sum;
+                else step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + f, scale * sum);
+            }
+        }
+    }
+}
+
 KERNEL void __launch_bounds__(128, 8)
 memorize_segments(OUT(int) flag, int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial,
                   IN(int) counts, IN(int) writers, IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights,
@@ -179,56 +271,21 @@ memorize_segments(OUT(int) flag, int mode, IN(int) segment_slot, IN(int) segment
     SHARED(float, entry_weight, SEGMENT);
     const float factor = step_factor(counters, samples, pair_rows, has_mask);
     if (is_idle(flag, mode, limits, factor, pair_rows)) return;
-    for (int segment = (int)blockIdx.x; segment < counters[COUNT_SEGMENTS]; segment += (int)gridDim.x) {
-        const int slot = segment_slot[segment], first = segment_first[segment], partial = segment_partial[segment];
-        const int length = min(writers[slot] - first, SEGMENT), lane = (int)threadIdx.x;
-        __syncthreads();
-        if (lane < 32) {
-            int entry = 0x7fffffff, rank = lane;
-            if (lane < length) entry = partial < 0 ? list[base[slot] + lane] : sorted[base[slot] + first + lane];
-            if (partial < 0) {
-                rank = 0;
-                for (int other = 0; other < length; other++) rank += __shfl_sync(FULL_WARP, entry, other) < entry;
-            }
-            if (lane < length) entry_row[rank] = entry / ENTRIES, entry_weight[rank] = weights[entry];
-        }
-        __syncthreads();
+    for (int segment = (int)blockIdx.x; segment < counters[COUNT_SEGMENTS]; segment += (int)gridDim.x)
+        step_segment(true, segment, (int)threadIdx.x, entry_row, entry_weight, factor, flag, mode, segment_slot, segment_first,
+                     segment_partial, counts, writers, base, list, sorted, weights, residuals, partials, slot_values);
+}
+
+// The blocks share the hot slots.
+DEVICE void step_hot(float factor, OUT(int) flag, int mode, IN(int) hot_slot, IN(int) hot_partial, IN(int) counts, IN(int) writers,
+                     IN(float) partials, OUT(float) slot_values, IN(int) counters) {
+    for (int hot = (int)blockIdx.x; hot < counters[COUNT_HOT]; hot += (int)gridDim.x) {
+        const int slot = hot_slot[hot], parts = (writers[slot] + SEGMENT - 1) / SEGMENT;
         const float scale = factor / (float)max((int)counts[slot], 1);
-        for (int d = lane * 4; d < VALUE_DIM; d += 512) {
-            if (VALUE_DIM % 4 == 0) {
-                float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 4
-                for (int i = 0; i < length; i++) {
-                    const float w = entry_weight[i];
-                    const float4 r = load4(residuals, (Index)entry_row[i] * VALUE_DIM + d);
-                    sum.x = fmaf(w, r.x, sum.x), sum.y = fmaf(w, r.y, sum.y);
-                    sum.z = fmaf(w, r.z, sum.z), sum.w = fmaf(w, r.w, sum.w);
-                }
-                if (partial >= 0) {
-                    store4(partials, (Index)partial * VALUE_DIM + d, sum);
-                } else {
-                    const Index at = (Index)slot * VALUE_DIM + d;
-                    const float4 v = load4(slot_values, at);
-                    const float4 g = make_float4(scale * sum.x, scale * sum.y, scale * sum.z, scale * sum.w);
-                    const float4 after = make_float4(descend(v.x, g.x), descend(v.y, g.y), descend(v.z, g.z), descend(v.w, g.w));
-                    if (mode == MODE_APPLY) {
-                        store4(slot_values, at, after);
-                    } else {
-                        if (!isfinite(g.x) || !isfinite(g.y) || !isfinite(g.z) || !isfinite(g.w))
-                            raise(flag, FLAG_VALUE_GRADIENT);
-                        if (!isfinite(after.x) || !isfinite(after.y) || !isfinite(after.z) || !isfinite(after.w))
-                            raise(flag, FLAG_SLOT_VALUES);
-                    }
-                }
-            } else {
-                for (int f = d; f < min(d + 4, VALUE_DIM); f++) {
-                    float sum = 0.0f;
-                    for (int i = 0; i < length; i++)
-                        sum = fmaf(entry_weight[i], residuals[(Index)entry_row[i] * VALUE_DIM + f], sum);
-                    if (partial >= 0) partials[(Index)partial * VALUE_DIM + f] = sum;
-                    else step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + f, scale * sum);
-                }
-            }
+        for (int d = (int)threadIdx.x; d < VALUE_DIM; d += (int)blockDim.x) {
+            float sum = partials[(Index)hot_partial[hot] * VALUE_DIM + d];
+            for (int part = 1; part < parts; part++) sum += partials[(Index)(hot_partial[hot] + part) * VALUE_DIM + d];
+            step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + d, scale * sum);
         }
     }
 }
@@ -239,15 +296,7 @@ memorize_hot(OUT(int) flag, int mode, IN(int) hot_slot, IN(int) hot_partial, IN(
              int has_mask) {
     const float factor = step_factor(counters, samples, pair_rows, has_mask);
     if (is_idle(flag, mode, limits, factor, pair_rows)) return;
-    for (int hot = (int)blockIdx.x; hot < counters[COUNT_HOT]; hot += (int)gridDim.x) {
-        const int slot = hot_slot[hot], parts = (writers[slot] + SEGMENT - 1) / SEGMENT;
-        const float scale = factor / (float)max((int)counts[slot], 1);
-        for (int d = (int)threadIdx.x; d < VALUE_DIM; d += 128) {
-            float sum = partials[(Index)hot_partial[hot] * VALUE_DIM + d];
-            for (int part = 1; part < parts; part++) sum += partials[(Index)(hot_partial[hot] + part) * VALUE_DIM + d];
-            step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + d, scale * sum);
-        }
-    }
+    step_hot(factor, flag, mode, hot_slot, hot_partial, counts, writers, partials, slot_values, counters);
 }
 
 // Weight decay of the slots that nobody writes.                                                                   MEM-5
@@ -259,15 +308,24 @@ memorize_decay(OUT(int) flag, int mode, IN(int) writers, OUT(float) slot_values)
         if (writers[at / VALUE_DIM] == 0) step_feature(flag, mode, slot_values, at, 0.0f);
 }
 
-KERNEL void __launch_bounds__(256)
-memorize_clear(OUT(int) flag, IN(int) counted, int counted_entries, IN(int) slots, int pair_entries, OUT(int) counts,
-               OUT(int) writers, OUT(int) counters, OUT(unsigned) limits) {
-    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+DEVICE void clear_entry(int e, IN(int) counted, int counted_entries, IN(int) slots, int pair_entries, OUT(int) counts,
+                        OUT(int) writers) {
     if (e < counted_entries) atomicExch(&counts[counted[e]], 0);
     if (e < pair_entries) atomicExch(&writers[slots[e]], 0);
-    if (e != 0) return;
+}
+
+// By one thread: goes on to the next chunk.
+DEVICE void next_chunk(OUT(int) flag, OUT(int) counters, OUT(unsigned) limits) {
     flag[FLAG_CHUNK] = (flag[FLAG_CHUNK] + 1) % CHUNKS;
     counters[COUNT_REPORTED] = counters[COUNT_TOUCHED];
     for (int i = 0; i < COUNT_REPORTED; i++) counters[i] = 0;
     for (int i = 0; i < 3; i++) limits[i] = 0;
+}
+
+KERNEL void __launch_bounds__(256)
+memorize_clear(OUT(int) flag, IN(int) counted, int counted_entries, IN(int) slots, int pair_entries, OUT(int) counts,
+               OUT(int) writers, OUT(int) counters, OUT(unsigned) limits) {
+    const int e = (int)(blockIdx.x * 256 + threadIdx.x);
+    clear_entry(e, counted, counted_entries, slots, pair_entries, counts, writers);
+    if (e == 0) next_chunk(flag, counters, limits);
 }

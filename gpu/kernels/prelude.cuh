@@ -82,6 +82,20 @@ DEVICE double lanes_sum_f64(double* lanes) {
     return lanes[0];
 }
 
+// Waits until all blocks of a cooperative launch are here; what they wrote before can be read after. arrivals only ever grow, and
+// `round` is 1 for the first barrier of a launch that found them 0.
+DEVICE void grid_barrier(OUT(int) arrivals, int round) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        atomicAdd(&arrivals[0], 1);
+        while (atomicAdd(&arrivals[0], 0) < round * (int)gridDim.x) SPIN_PAUSE();
+        __threadfence();
+    }
+    __syncthreads();
+    GRID_BARRIER_PASSED();
+}
+
 DEVICE void raise(OUT(int) flag, int tensor) { atomicMin(&flag[0], flag[FLAG_CHUNK] * 16 + tensor); }
 
 // clip(x) of MEM-5

@@ -56,15 +56,14 @@ DEVICE void grow(OUT(unsigned) limits, int which, float magnitude) {
     if (threadIdx.x % 32 == 0) atomicMax(&limits[which], largest);
 }
 
-KERNEL void __launch_bounds__(128)
-read_slots(OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_values, OUT(float) weights,
-           OUT(float) reads, OUT(unsigned) limits) {
-    const Index row = blockIdx.x;
-    if (threadIdx.x < 32) {
+// 128 threads of a block, of which this is number t, read a row, if it exists; all threads of the block must come.
+DEVICE void read_row(bool exists, Index row, int t, OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_values,
+                     OUT(float) weights, OUT(float) reads, OUT(unsigned) limits) {
+    if (exists && t < 32) {
         weigh(merits, row * ENTRIES, weights);
         float largest = 0.0f;
         __syncwarp();
-        for (int e = threadIdx.x; e < ENTRIES; e += 32) {
+        for (int e = t; e < ENTRIES; e += 32) {
             const float weight = weights[row * ENTRIES + e];
             if (!isfinite(weight)) raise(flag, FLAG_WEIGHTS);
             largest = fmaxf(largest, fabsf(weight));
@@ -72,8 +71,9 @@ read_slots(OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_value
         grow(limits, 1, largest);
     }
     __syncthreads();
+    if (!exists) return;
     float largest = 0.0f;
-    for (int d = (int)threadIdx.x * 4; d < VALUE_DIM; d += 512) {
+    for (int d = t * 4; d < VALUE_DIM; d += 512) {
         if (VALUE_DIM % 4 == 0) {
             float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll 8
@@ -100,4 +100,10 @@ read_slots(OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_value
         }
     }
     grow(limits, 0, largest);
+}
+
+KERNEL void __launch_bounds__(128)
+read_slots(OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_values, OUT(float) weights,
+           OUT(float) reads, OUT(unsigned) limits) {
+    read_row(true, blockIdx.x, (int)threadIdx.x, flag, merits, slots, slot_values, weights, reads, limits);
 }

@@ -69,16 +69,17 @@ DEVICE void put(OUT(float) tile, int load, float4 numbers) {
     tile[to + 2 * STRIDE] = numbers.z, tile[to + 3 * STRIDE] = numbers.w;
 }
 
-KERNEL void __launch_bounds__(THREADS, PER <= 4 ? 4 : 1)
-score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows) {
-    SHARED(float, query_tile, DEPTH * STRIDE);
-    SHARED(float, key_tile, DEPTH * STRIDE);
+#define TILE_NUMBERS (DEPTH * STRIDE)
+
+// One tile of rows and sub-keys; query_tile and key_tile have room for TILE_NUMBERS.
+DEVICE void rank_tile(unsigned tile, IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows,
+                      OUT(float) query_tile, OUT(float) key_tile) {
     const int side = TILE / PER;
     const int x = threadIdx.x % side, y = threadIdx.x / side;
     const int key_tiles = (SUB_KEYS + TILE - 1) / TILE, row_tiles = (rows + TILE - 1) / TILE;
-    const int first_key = (int)(blockIdx.x % key_tiles) * TILE;
-    const int first_row = (int)(blockIdx.x / key_tiles % row_tiles) * TILE;
-    const int half = (int)(blockIdx.x / key_tiles / row_tiles);
+    const int first_key = (int)(tile % key_tiles) * TILE;
+    const int first_row = (int)(tile / key_tiles % row_tiles) * TILE;
+    const int half = (int)(tile / key_tiles / row_tiles);
     float sums[PER][PER];
     float4 next_q[LOADS], next_k[LOADS];
 #pragma unroll
@@ -125,4 +126,11 @@ score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ra
             const float rank = DOT_PRODUCT ? -sums[i][j] : fmaf(-2.0f, sums[i][j], norms[half * SUB_KEYS + key]);
             ranking[((Index)row * (HEADS * 2) + half) * SUB_KEYS + key] = rank;
         }
+}
+
+KERNEL void __launch_bounds__(THREADS, PER <= 4 ? 4 : 1)
+score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows) {
+    SHARED(float, query_tile, TILE_NUMBERS);
+    SHARED(float, key_tile, TILE_NUMBERS);
+    rank_tile(blockIdx.x, queries, sub_keys, norms, ranking, rows, query_tile, key_tile);
 }

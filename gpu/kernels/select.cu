@@ -201,12 +201,10 @@ DEVICE double merit(float x0, float x1) {
     return value == value ? value : 1e308;
 }
 
-KERNEL void __launch_bounds__(256, 2)
-select_best(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
-            OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks, OUT(double) merits, OUT(int) slots, int rows) {
+// The warp selects for one row and head.
+DEVICE void select_unit(int unit, OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
+                        OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks, OUT(double) merits, OUT(int) slots) {
     const int lane = threadIdx.x % 32;
-    const int unit = (int)(blockIdx.x * 8 + threadIdx.x / 32);
-    if (unit >= rows * HEADS) return;
     const int row = unit / HEADS, head = unit % HEADS;
     const Best first = best_of_half(flag, queries, sub_keys, norms, ranking, row, head * 2);
     const Best second = best_of_half(flag, queries, sub_keys, norms, ranking, row, head * 2 + 1);
@@ -233,4 +231,12 @@ select_best(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norm
             if (!isfinite((float)my_merit) && DOT_PRODUCT) raise(flag, FLAG_PAIR_SCORES);
         }
     }
+}
+
+KERNEL void __launch_bounds__(256, 2)
+select_best(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
+            OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks, OUT(double) merits, OUT(int) slots, int rows) {
+    const int unit = (int)(blockIdx.x * 8 + threadIdx.x / 32);
+    if (unit >= rows * HEADS) return;
+    select_unit(unit, flag, queries, sub_keys, norms, ranking, half_indices, half_values, ranks, merits, slots);
 }
