@@ -122,3 +122,4 @@ inline void store4(OUT(float) to, ptrdiff_t at, float4 value) {
     if ((to.word + at) % 4 != 0) emulator::fault("misaligned store of 16 bytes at word %td", to.word + at);
     to[at] = value.x, to[at + 1] = value.y, to[at + 2] = value.z, to[at + 3] = value.w;
 }
+inline int load_now(OUT(int) from) { return from.element().load(true); }

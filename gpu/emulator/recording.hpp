@@ -2,7 +2,7 @@
 //
 // Written where the environment names a file in FWPKM_RECORD. Numbers are u64 in the machine's order, texts have their length
 // in front:
-//   kernel; count of constants, each name and value; grid, block, dynamic bytes, seed; count of arguments, each is_memory, then
+//   kernel; count of constants, each name and value; grid, block, dynamic bytes, cooperative, seed; count of arguments, each is_memory, then
 //   value, or offset, words, for each word its value and whether it was written; then for each memory its words afterwards
 #pragma once
 
@@ -15,7 +15,7 @@
 namespace emulator {
 
 struct Shape {
-    uint64_t grid, block, dynamic_bytes, seed;
+    uint64_t grid, block, dynamic_bytes, cooperative, seed;
 };
 
 class Recording {

@@ -70,7 +70,7 @@ bool replay(Reader& reader, const std::string& kernel) {
     for (const auto& name : names) pointers.push_back(name.c_str());
     char error[1024] = "";
     bool good = emulator_launch(kernel.c_str(), pointers.data(), values.data(), names.size(), unsigned(shape.grid),
-                                unsigned(shape.block), shape.dynamic_bytes, false, shape.seed, arguments.data(),
+                                unsigned(shape.block), shape.dynamic_bytes, shape.cooperative != 0, shape.seed, arguments.data(),
                                 arguments.size(), error, sizeof error);
     if (!good) std::printf("%s: %s\n", kernel.c_str(), error);
     for (auto& argument : arguments) {

@@ -12,14 +12,19 @@
 // Departures from the reference
 //   1. The call is not refused as a whole: tokens before the number are read, and it is reported when the host next waits.
 
+// A number of this row is not finite.
+DEVICE void report_input(OUT(int) flag, int tensor, int row) {
+    // Only of the first chunk that fails.
+    const int first = flag[FLAG_CHUNK] * 16;
+    if (atomicMin(&flag[0], first + FLAG_INPUT) >= first) atomicMin(&flag[tensor], row);
+}
+
 DEVICE void check_numbers(OUT(int) flag, int tensor, OUT(float) numbers, int first_row, int rows, int width) {
     const Index count = (Index)rows * width;
     for (Index at = (Index)blockIdx.x * 256 + threadIdx.x; at < count; at += (Index)gridDim.x * 256) {
         if (isfinite((float)numbers[at])) continue;
         numbers[at] = 0.0f;
-        // Only of the first chunk that fails.
-        const int first = flag[FLAG_CHUNK] * 16;
-        if (atomicMin(&flag[0], first + FLAG_INPUT) >= first) atomicMin(&flag[tensor], first_row + (int)(at / width));
+        report_input(flag, tensor, first_row + (int)(at / width));
     }
 }
 
@@ -28,4 +33,16 @@ input_check(OUT(int) flag, OUT(float) queries, OUT(float) values, OUT(float) gat
     check_numbers(flag, 1, queries, first_row, rows, HEADS * 2 * HALF_DIM);
     check_numbers(flag, 2, values, first_row, rows, VALUE_DIM);
     if (has_gates) check_numbers(flag, 3, gates, first_row, rows, 1);
+}
+
+// 128 threads, of which this is number t, look at a row and leave its numbers as they are.
+DEVICE void check_row(int row, int t, OUT(int) flag, IN(float) queries, IN(float) values, IN(float) gates, int has_gates) {
+    const int width = HEADS * 2 * HALF_DIM;
+    bool finite = true;
+    for (int d = t; d < width; d += 128) finite &= isfinite(queries[(Index)row * width + d]);
+    if (!finite) report_input(flag, 1, row);
+    finite = true;
+    for (int d = t; d < VALUE_DIM; d += 128) finite &= isfinite(values[(Index)row * VALUE_DIM + d]);
+    if (!finite) report_input(flag, 2, row);
+    if (has_gates && t == 0 && !isfinite(gates[row])) report_input(flag, 3, row);
 }

@@ -24,6 +24,8 @@
 // 16 bytes at once: the element must be a multiple of 4.
 DEVICE float4 load4(const float* from, long long at) { return *reinterpret_cast<const float4*>(from + at); }
 DEVICE void store4(float* to, long long at, float4 value) { *reinterpret_cast<float4*>(to + at) = value; }
+// What others have written by now.
+DEVICE int load_now(const int* from) { return *reinterpret_cast<const volatile int*>(from); }
 #endif
 
 typedef long long Index;
@@ -89,7 +91,7 @@ DEVICE void grid_barrier(OUT(int) arrivals, int round) {
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(&arrivals[0], 1);
-        while (atomicAdd(&arrivals[0], 0) < round * (int)gridDim.x) SPIN_PAUSE();
+        while (load_now(&arrivals[0]) < round * (int)gridDim.x) SPIN_PAUSE();
         __threadfence();
     }
     __syncthreads();

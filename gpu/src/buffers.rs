@@ -23,6 +23,8 @@ pub(crate) struct TableBuffers<B: Backend> {
     pub(crate) writers: B::Buffer,
     pub(crate) base: B::Buffer,
     pub(crate) flag: B::Buffer,
+    /// Blocks of a walk that came to its barriers.
+    pub(crate) arrivals: B::Buffer,
     pub(crate) counters: B::Buffer,
     pub(crate) limits: B::Buffer,
     pub(crate) marginal: B::Buffer,
@@ -96,6 +98,7 @@ impl<B: Backend> TableBuffers<B> {
             counts: new("counts", &[slots])?,
             writers: new("writers", &[slots])?,
             base: new("base", &[slots])?,
+            arrivals: new("arrivals", &[1])?,
             flag: new("flag", &[5])?,
             counters: new("counters", &[8])?,
             limits: new("limits", &[3])?,

@@ -1,9 +1,10 @@
 //! Shapes and settings as the compile-time constants of the kernels, and the limits of those.
 
 use fwpkm_reference::rules::{Kept, PairFactor, ReadFactor, SubKeyLoss};
-use fwpkm_reference::settings::{Activation, Score, WeightsOver};
+use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
 use fwpkm_reference::{Rules, Settings};
 
+use crate::buffers::SEGMENT;
 use crate::error::{Error, Result};
 
 /// Most sub-keys per half: a lane of the selecting warp holds n / 32 numbers in registers.
@@ -89,6 +90,7 @@ impl Constants {
             ("MEMORY_TO_SUB_KEYS", usize::from(settings.memory_gradient_to_sub_keys)),
             ("TILE", tile.side),
             ("PER", tile.per_thread),
+            ("WALK", usize::from(walk_bytes(settings, rules, tile).is_some())),
         ];
         let reals = [
             ("EPSILON", epsilon),
@@ -115,6 +117,24 @@ impl Constants {
         let reals = reals.iter().map(|(name, value)| format!("-D{name}={value:?}"));
         reals.chain(integers.iter().map(|(name, value)| format!("-D{name}={value:.0}"))).collect()
     }
+}
+
+/// Shared memory of a block that any device has.
+pub(crate) const MOST_SHARED: usize = 48 << 10;
+
+/// Shared memory that kernels/chunk.cu needs, beside the bitmap of the hot slots; none where it cannot take these settings.
+pub(crate) fn walk_bytes(settings: &Settings, rules: &Rules, tile: Tile) -> Option<usize> {
+    let taken = settings.writes
+        && settings.border == Border::Drop
+        && rules.kept != Kept::Ties
+        && settings.weight_decay == 0.0
+        && !settings.memory_gradient_to_sub_keys
+        // More products per thread leave too few registers for the other stages.
+        && tile.per_thread <= 4
+        && tile.side == 16 * tile.per_thread;
+    // Two tiles of 16 · (side + 4), sums of 8 · HALF_DIM, 256 + 4 · SEGMENT numbers for lists.
+    let numbers = 2 * 16 * (tile.side + 4) + 8 * settings.half_dim() + 256 + 4 * SEGMENT;
+    (taken && numbers * 4 <= MOST_SHARED).then_some(numbers * 4)
 }
 
 fn limit(what: &'static str, given: usize, most: usize) -> Result<()> {

@@ -100,6 +100,7 @@ fn int(number: usize) -> i32 {
 
 mod address;
 mod step;
+pub(crate) mod walk;
 
 impl<B: Backend> Driver<B> {
     pub(crate) fn new(backend: B, settings: &Settings, rules: &Rules, variant: Variant) -> Result<Self> {

@@ -247,6 +247,22 @@ impl Backend for Emulator {
         self.run(module, kernel, shape, false, arguments)
     }
 
+    /// As many as there are schedules worth trying.
+    fn together(&self, _: &Module, _: &'static str, _: usize, _: usize) -> Result<usize> {
+        Ok(3)
+    }
+
+    fn launch_together(
+        &self,
+        module: &Module,
+        kernel: &'static str,
+        shape: Shape,
+        arguments: &[Argument<Buffer>],
+    ) -> Result<()> {
+        self.not_recording("launch_together")?;
+        self.run(module, kernel, shape, true, arguments)
+    }
+
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         self.recorded(work)
     }

@@ -10,6 +10,18 @@ use crate::backend::Backend;
 use crate::driver::{Driver, StepPlan};
 use crate::error::Result;
 
+/// How [`Memory::feed_resident`](crate::Memory::feed_resident) gives its work to the device. The results have the same bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Launching {
+    /// Every kernel by itself.
+    Single,
+    /// Kernels that were launched before in the same way, as a recorded graph.
+    #[default]
+    Graphs,
+    /// Whole chunks in one launch where [`Memory::can_walk`](crate::Memory::can_walk) says so, else as graphs.
+    Persistent,
+}
+
 /// Launches are the same where this is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Work {
@@ -25,13 +37,13 @@ const MOST: usize = 1024;
 /// What was launched before: a graph, from the second time on.
 #[derive(Debug)]
 pub(crate) struct Graphs<B: Backend> {
-    off: bool,
+    launching: Launching,
     seen: HashMap<Work, Option<B::Graph>>,
 }
 
 impl<B: Backend> Default for Graphs<B> {
     fn default() -> Self {
-        Self { off: false, seen: HashMap::new() }
+        Self { launching: Launching::default(), seen: HashMap::new() }
     }
 }
 
@@ -39,7 +51,7 @@ impl<B: Backend> Driver<B> {
     /// Does what `launches` does, as a graph where the same work was done before.
     pub(crate) fn repeat(&self, work: Work, launches: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let mut graphs = self.graphs.borrow_mut();
-        if graphs.off || self.profile.borrow().is_some() {
+        if graphs.launching == Launching::Single || self.profile.borrow().is_some() {
             return launches();
         }
         if let Some(Some(graph)) = graphs.seen.get(&work) {
@@ -64,9 +76,14 @@ impl<B: Backend> Driver<B> {
         self.graphs.borrow_mut().seen.clear();
     }
 
-    /// Whether graphs are used from now on.
-    pub(crate) fn use_graphs(&self, on: bool) {
-        self.graphs.borrow_mut().off = !on;
+    /// From now on.
+    pub(crate) fn set_launching(&self, launching: Launching) {
+        self.graphs.borrow_mut().launching = launching;
+    }
+
+    /// Whether chunks are to be walked; not while kernels are timed one by one.
+    pub(crate) fn walks(&self) -> bool {
+        self.graphs.borrow().launching == Launching::Persistent && self.profile.borrow().is_none()
     }
 
     /// How many there are.

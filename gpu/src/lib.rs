@@ -26,6 +26,7 @@ pub use backend::{Argument, Backend, Number, Shape};
 pub use constants::{Constants, MOST_HALF_DIM, MOST_HEADS, MOST_SUB_KEYS, MOST_TOP_K, MOST_VALUE_DIM, Tile};
 pub use driver::Variant;
 pub use error::{Error, Result};
+pub use graphs::Launching;
 pub use memory::Memory;
 pub use resident::Resident;
 pub use timing::{ChunkInput, Timings};

@@ -3,9 +3,13 @@
 use fwpkm_reference::Error as MemoryError;
 
 use crate::backend::Backend;
+use crate::driver::walk::Walk;
 use crate::error::{Error, Result};
-use crate::graphs::Work;
+use crate::graphs::{Launching, Work};
 use crate::memory::Memory;
+
+/// Chunks of one launch: what its blocks count at their barriers fits into 31 bits on any device.
+const MOST_WALKED: usize = 4096;
 
 /// Tokens on the device, tokens first, then sequences.
 ///
@@ -51,14 +55,33 @@ impl<B: Backend> Memory<B> {
             return Err(Error::Device { call: "feed_resident".into(), reason });
         }
         self.guarded(|memory| {
+            let blocks = if memory.driver.walks() { memory.driver.walkers(tokens.sequences)? } else { None };
             let mut from = 0;
             while from < tokens.tokens {
-                let to = tokens.tokens.min(from.saturating_add(memory.until_border()));
-                memory.feed_slice(tokens, reads, from, to)?;
-                from = to;
+                let chunks = ((tokens.tokens - from) / memory.settings().chunk).min(MOST_WALKED);
+                match blocks {
+                    Some(blocks) if memory.queued == 0 && chunks > 0 => {
+                        memory.walk(tokens, reads, Walk { from, chunks }, blocks)?;
+                        from += chunks * memory.settings().chunk;
+                    }
+                    _ => {
+                        let to = tokens.tokens.min(from.saturating_add(memory.until_border()));
+                        memory.feed_slice(tokens, reads, from, to)?;
+                        from = to;
+                    }
+                }
             }
             Ok(())
         })
+    }
+
+    /// Whole chunks, with nothing queued, in one launch.
+    fn walk(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer, walk: Walk, blocks: usize) -> Result<()> {
+        self.driver.walk(&self.tables, self.room()?, tokens, reads, walk, blocks)?;
+        self.read = true;
+        (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
+        self.steps += walk.chunks;
+        Ok(())
     }
 
     /// Whether the buffers are as long as the tokens say.
@@ -120,10 +143,18 @@ impl<B: Backend> Memory<B> {
         Ok(())
     }
 
-    /// Whether [`Memory::feed_resident`] gives the device its launches as recorded graphs where they come again; it does by
-    /// default. The results have the same bits.
-    pub fn use_graphs(&mut self, on: bool) {
-        self.driver.use_graphs(on);
+    /// How [`Memory::feed_resident`] gives its work to the device from now on.
+    pub fn set_launching(&mut self, launching: Launching) {
+        self.driver.set_launching(launching);
+    }
+
+    /// Whether the device can take whole chunks of so many sequences in one launch: with border drop, the paper's rule for
+    /// ties, no weight decay, no memorization gradient to the sub-keys, [`Tile::SMALL`](crate::Tile::SMALL), and sub-keys and
+    /// chunks that fit into shared memory.
+    ///
+    /// # Errors   those of the device
+    pub fn can_walk(&self, sequences: usize) -> Result<bool> {
+        Ok(self.driver.walkers(sequences)?.is_some())
     }
 
     /// Graphs recorded so far, for the sequences that are fed now.

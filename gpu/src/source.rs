@@ -3,7 +3,7 @@
 use crate::constants::Constants;
 
 const PRELUDE: &str = include_str!("../kernels/prelude.cuh");
-const FAST: [&str; 8] = [
+const FAST: [&str; 9] = [
     include_str!("../kernels/measure.cu"),
     include_str!("../kernels/input.cu"),
     include_str!("../kernels/score.cu"),
@@ -12,6 +12,7 @@ const FAST: [&str; 8] = [
     include_str!("../kernels/memorize.cu"),
     include_str!("../kernels/memorize_sub_keys.cu"),
     include_str!("../kernels/address.cu"),
+    include_str!("../kernels/chunk.cu"),
 ];
 const SIMPLE: [&str; 5] = [
     include_str!("../kernels/simple/score.cu"),

@@ -7,6 +7,7 @@ use ndarray::Array2;
 use crate::backend::{Backend, Shape};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::graphs::Launching;
 use crate::memory::Memory;
 use crate::resident::Resident;
 
@@ -26,6 +27,8 @@ pub struct Timings {
     pub chunks: Vec<f64>,
     /// The same where every kernel is launched by itself, not as a recorded graph.
     pub singly: Vec<f64>,
+    /// The same where one launch takes all of the given chunks, for each of them; empty where it cannot.
+    pub walked: Vec<f64>,
     /// The kernels of each stage, by the first word of their names, timed one by one in other repetitions.
     pub stages: BTreeMap<&'static str, Vec<f64>>,
     /// Kernels of a chunk.
@@ -39,25 +42,34 @@ struct Uploaded<B: Backend> {
     sequences: usize,
     /// Queries and values
     chunks: Vec<(B::Buffer, B::Buffer)>,
+    /// The same, one after the other
+    all: (B::Buffer, B::Buffer),
+    /// Room for all of them
     reads: B::Buffer,
 }
 
 impl<B: Backend> Memory<B> {
-    /// Feeds the chunks in turn, `repeats` times in all; then as often without graphs, then with every kernel timed.
+    /// Feeds the chunks in turn, `repeats` times in all; then as often without graphs, then all of them in one launch, then with
+    /// every kernel timed.
     ///
     /// # Errors   those of [`Memory::feed_resident`]; a chunk that is not one step
     pub fn time_chunks(&mut self, sequences: usize, inputs: &[ChunkInput], repeats: usize) -> Result<Timings> {
         let uploaded = self.upload(sequences, inputs)?;
         let mut timings = Timings::default();
-        self.use_graphs(true);
+        self.set_launching(Launching::Graphs);
         // Twice before anything is timed: kernels are loaded, then recorded.
         self.feed_chunks(&uploaded, 2)?;
         for repeat in 0..repeats {
             timings.chunks.extend(self.feed_chunk(&uploaded, repeat)?);
         }
-        self.use_graphs(false);
+        self.set_launching(Launching::Single);
         for repeat in 0..repeats {
             timings.singly.extend(self.feed_chunk(&uploaded, repeat)?);
+        }
+        self.set_launching(Launching::Persistent);
+        for _ in 0..if self.can_walk(sequences)? { repeats } else { 0 } {
+            let seconds = self.timed(|memory| memory.feed_all(&uploaded))?;
+            timings.walked.extend(seconds.map(|seconds| seconds / inputs.len() as f64));
         }
         for repeat in 0..repeats {
             self.driver.profile.replace(Some(Vec::new()));
@@ -67,36 +79,70 @@ impl<B: Backend> Memory<B> {
             timings.launches = launches.len();
             self.add_stages(&mut timings, &launches)?;
         }
-        self.use_graphs(true);
+        self.set_launching(Launching::Graphs);
         self.settle()?;
         timings.touched = usize::try_from(self.get::<i32>(&self.tables.counters, 7, 1)?[0]).unwrap_or(0);
         Ok(timings)
     }
 
     /// Seconds of a text of so many chunks, the given ones in turn, one after the other without a wait; none where there is no
-    /// time.
+    /// time. With [`Launching::Persistent`] a launch takes all the given ones, and the text is as many of those as fit.
     ///
     /// # Errors   as [`Memory::time_chunks`]
-    pub fn time_text(&mut self, sequences: usize, inputs: &[ChunkInput], chunks: usize) -> Result<Option<f64>> {
+    pub fn time_text(
+        &mut self,
+        sequences: usize,
+        inputs: &[ChunkInput],
+        chunks: usize,
+        launching: Launching,
+    ) -> Result<Option<f64>> {
         let uploaded = self.upload(sequences, inputs)?;
-        self.feed_chunks(&uploaded, 2)?;
-        let from = self.driver.backend.moment()?;
-        self.feed_chunks(&uploaded, chunks)?;
-        let to = self.driver.backend.moment()?;
+        self.set_launching(launching);
+        let seconds = if launching == Launching::Persistent {
+            self.feed_all(&uploaded)?;
+            self.timed(|memory| (0..chunks / inputs.len().max(1)).try_for_each(|_| memory.feed_all(&uploaded)))
+        } else {
+            self.feed_chunks(&uploaded, 2)?;
+            self.timed(|memory| memory.feed_chunks(&uploaded, chunks))
+        }?;
+        self.set_launching(Launching::Graphs);
         self.settle()?;
+        Ok(seconds)
+    }
+
+    /// Seconds that the device takes for some work
+    fn timed(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Option<f64>> {
+        let from = self.driver.backend.moment()?;
+        work(self)?;
+        let to = self.driver.backend.moment()?;
         self.driver.backend.seconds(&from, &to)
     }
 
     fn upload(&self, sequences: usize, inputs: &[ChunkInput]) -> Result<Uploaded<B>> {
         let (settings, backend) = (self.settings(), &self.driver.backend);
-        let reads = backend.allocate("reads", settings.chunk * sequences * settings.value_dim * 4)?;
-        let buffer = |name, numbers: &Array2<f32>| {
+        let bytes = settings.chunk * sequences * settings.value_dim * 4;
+        let reads = backend.allocate("reads", bytes * inputs.len())?;
+        let buffer = |name, numbers: &[&Array2<f32>]| {
+            let numbers: Vec<f32> = numbers.iter().flat_map(|numbers| numbers.iter().copied()).collect();
             let buffer = backend.allocate(name, numbers.len() * 4)?;
-            backend.write(&buffer, 0, numbers.as_standard_layout().as_slice().unwrap_or_default())?;
+            backend.write(&buffer, 0, &numbers)?;
             Ok::<_, Error>(buffer)
         };
-        let both = |input: &ChunkInput| Ok((buffer("queries", &input.queries)?, buffer("values", &input.values)?));
-        Ok(Uploaded { sequences, chunks: inputs.iter().map(both).collect::<Result<_>>()?, reads })
+        let both = |inputs: &[ChunkInput]| {
+            let (queries, values): (Vec<_>, Vec<_>) =
+                inputs.iter().map(|input| (&input.queries, &input.values)).unzip();
+            Ok::<_, Error>((buffer("queries", &queries)?, buffer("values", &values)?))
+        };
+        let chunks = inputs.chunks(1).map(both).collect::<Result<_>>()?;
+        Ok(Uploaded { sequences, chunks, all: both(inputs)?, reads })
+    }
+
+    /// All chunks in one call
+    fn feed_all(&mut self, uploaded: &Uploaded<B>) -> Result<()> {
+        let (queries, values) = &uploaded.all;
+        let (tokens, sequences) = (self.settings().chunk * uploaded.chunks.len(), uploaded.sequences);
+        let resident = Resident { tokens, sequences, queries, values, gates: None, mask: None };
+        self.feed_resident(&resident, &uploaded.reads)
     }
 
     fn feed_chunks(&mut self, uploaded: &Uploaded<B>, chunks: usize) -> Result<()> {
@@ -112,10 +158,7 @@ impl<B: Backend> Memory<B> {
 
     /// Seconds of one of them
     fn feed_chunk(&mut self, uploaded: &Uploaded<B>, number: usize) -> Result<Option<f64>> {
-        let from = self.driver.backend.moment()?;
-        self.feed_uploaded(uploaded, number)?;
-        let to = self.driver.backend.moment()?;
-        self.driver.backend.seconds(&from, &to)
+        self.timed(|memory| memory.feed_uploaded(uploaded, number))
     }
 
     fn add_stages(&self, timings: &mut Timings, launches: &[Launch<B>]) -> Result<()> {

@@ -8,7 +8,7 @@ pub(crate) mod common;
 
 use common::{Outcome, Scene, assert_same_bits, emulate, resident, run_on, scenes};
 use fwpkm_gpu::cuda::Cuda;
-use fwpkm_gpu::{Backend, Error, Tile, Variant};
+use fwpkm_gpu::{Backend, Error, Launching, Tile, Variant};
 use fwpkm_reference::settings::{Activation, Score};
 
 /// None, with a line that says why, where there is no device.
@@ -57,9 +57,13 @@ fn a_device_gives_the_bits_of_the_emulator() {
 fn feeding_from_the_device_gives_the_bits_of_the_emulator() {
     for (name, scene) in exact_scenes() {
         let even = resident::evenly_cut(&scene, 5);
-        for (scene, graphs) in [(&scene, true), (&even, true), (&even, false)] {
+        let (graphs, single, persistent) = (Launching::Graphs, Launching::Single, Launching::Persistent);
+        let long = Scene { calls: vec![even.calls.iter().sum()], ..even.clone() };
+        for (scene, launching) in
+            [(&scene, graphs), (&even, graphs), (&even, single), (&scene, persistent), (&long, persistent)]
+        {
             let Some(device) = device() else { return };
-            let (mut memory, reads) = resident::feed(device, scene, Variant::Fast(Tile::SMALL), graphs).unwrap();
+            let (mut memory, reads) = resident::feed(device, scene, Variant::Fast(Tile::SMALL), launching).unwrap();
             memory.settle().unwrap();
             memory.flush().unwrap();
             let theirs = emulate(scene, Variant::Simple, 1).unwrap();

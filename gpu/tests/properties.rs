@@ -5,8 +5,9 @@ mod common;
 
 use common::lockstep::check_scene;
 use common::stages::Shares;
-use common::{Scene, TINY, assert_same_bits, emulate, scene};
-use fwpkm_gpu::Variant;
+use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene};
+use fwpkm_gpu::emulator::Emulator;
+use fwpkm_gpu::{Launching, Variant};
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
 use fwpkm_reference::{Rules, Settings};
@@ -76,6 +77,12 @@ proptest! {
     fn prop_num_8_variants_schedules_and_cuts_give_the_same_bits(scene in a_scene(), cut in 1_usize..9, seed in any::<u64>()) {
         let fast = emulate(&scene, Variant::Fast(TINY), seed).unwrap();
         assert_same_bits("simple", &fast, &emulate(&scene, Variant::Simple, seed ^ 1).unwrap());
+        let device = Emulator::new(seed ^ 3);
+        let (mut memory, reads) = resident::feed(device, &scene, Variant::Fast(WALKING), Launching::Persistent).unwrap();
+        memory.settle().unwrap();
+        memory.flush().unwrap();
+        let walked = common::Outcome { reads, tables: memory.tables().unwrap(), ..fast.clone() };
+        assert_same_bits("walked", &fast, &walked);
         if scene.rules.stream_count == StreamCount::Chunk || scene.settings.border == Border::Drop {
             let tokens: usize = scene.calls.iter().sum();
             let mut calls = vec![cut; tokens / cut];

@@ -3,20 +3,25 @@
 
 mod common;
 
-use common::{Scene, TINY, assert_same_bits, emulate, resident, scenes};
+use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scenes};
 use fwpkm_gpu::emulator::Emulator;
-use fwpkm_gpu::{Error, Memory, Variant};
+use fwpkm_gpu::{Error, Launching, Memory, Variant};
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Error as MemoryError, Tables};
 use ndarray::{Array2, Array3};
 
 /// Memory after the scene's calls, fed from the device, and what was read
 fn feed(scene: &Scene) -> (Memory<Emulator>, Array3<f32>) {
-    feed_with(scene, true)
+    feed_with(scene, Launching::Graphs)
 }
 
-fn feed_with(scene: &Scene, graphs: bool) -> (Memory<Emulator>, Array3<f32>) {
-    resident::feed(Emulator::new(1), scene, Variant::Fast(TINY), graphs).unwrap()
+fn feed_with(scene: &Scene, launching: Launching) -> (Memory<Emulator>, Array3<f32>) {
+    let tile = if launching == Launching::Persistent { WALKING } else { TINY };
+    resident::feed(Emulator::new(1), scene, Variant::Fast(tile), launching).unwrap()
+}
+
+fn bits(tables: &Tables<f32>) -> Vec<u32> {
+    tables.sub_keys.iter().chain(&tables.slot_values).map(|x| x.to_bits()).collect()
 }
 
 #[test]
@@ -36,11 +41,12 @@ fn recorded_graphs_give_the_same_bits() {
     for (name, scene) in scenes() {
         let scene = resident::evenly_cut(&scene, 5);
         let expected = emulate(&scene, Variant::Fast(TINY), 4).unwrap();
-        for (graphs, least) in [(true, 1 + usize::from(scene.settings.writes)), (false, 0)] {
-            let (mut memory, reads) = feed_with(&scene, graphs);
+        for (launching, least) in [(Launching::Graphs, 1 + usize::from(scene.settings.writes)), (Launching::Single, 0)]
+        {
+            let (mut memory, reads) = feed_with(&scene, launching);
             memory.settle().unwrap();
             assert!(memory.graphs() >= least, "{name}: {} graphs", memory.graphs());
-            assert_eq!(memory.graphs() > 0, graphs, "{name}");
+            assert_eq!(memory.graphs() > 0, launching == Launching::Graphs, "{name}");
             memory.flush().unwrap();
             let ours = common::Outcome { reads, tables: memory.tables().unwrap(), ..expected.clone() };
             assert_same_bits(name, &expected, &ours);
@@ -48,30 +54,79 @@ fn recorded_graphs_give_the_same_bits() {
     }
 }
 
-/// What fails in a graph has the number of its own chunk, and the memory can go on with the same graphs.
+/// Whole chunks in one launch, alone, after and before parts of chunks, with gates and without, at several schedules.
 #[test]
-fn num_7_a_replayed_graph_names_its_chunk() {
-    let mut scene = resident::evenly_cut(&scenes().swap_remove(0).1, 5);
-    let (chunk, sound) = (scene.settings.chunk, scene.clone());
-    for (value, expected) in [
-        (f32::NAN, Error::NotFinite { tensor: "values", chunk: 3, token: 2, sequence: 0 }),
-        (1e25, MemoryError::Diverged { chunk: 3, stage: "memorize", tensor: "pair_losses" }.into()),
-    ] {
-        scene.text.values[[0, 3 * chunk + 2, 0]] = value;
-        let (mut memory, _) = feed(&scene);
-        assert_eq!(memory.settle().unwrap_err(), expected);
-        assert_eq!((memory.steps(), memory.queued()), (3, 0));
-        memory.reset_queue().unwrap();
-        // The fourth chunk as it should have been.
-        let before = memory.graphs();
-        resident::feed_call(&mut memory, &sound.text.slice(3 * chunk, 4 * chunk)).unwrap();
-        memory.settle().unwrap();
-        assert_eq!((memory.steps(), memory.graphs()), (4, before));
-        let first = Scene { calls: vec![chunk; 4], ..sound.clone() };
-        let expected = emulate(&first, Variant::Fast(TINY), 1).unwrap().tables;
-        let bits = |numbers: &Array2<f32>| numbers.mapv(f32::to_bits);
-        assert_eq!(bits(&memory.tables().unwrap().slot_values), bits(&expected.slot_values));
+fn walked_chunks_give_the_same_bits() {
+    let mut walked = 0;
+    for (name, scene) in scenes().into_iter().chain(common::close_scenes()) {
+        let even = resident::evenly_cut(&scene, 5);
+        let chunk = scene.settings.chunk;
+        let one = Scene { calls: vec![5 * chunk], ..even.clone() };
+        let parts = Scene { calls: vec![chunk.div_ceil(2), 3 * chunk, chunk / 2 + chunk], ..even };
+        for scene in [&scene, &one, &parts] {
+            let expected = emulate(scene, Variant::Fast(TINY), 4).unwrap();
+            let (mut memory, reads) = feed_with(scene, Launching::Persistent);
+            memory.settle().unwrap();
+            memory.flush().unwrap();
+            walked += usize::from(memory.can_walk(scene.text.queries.dim().0).unwrap());
+            let ours = common::Outcome { reads, tables: memory.tables().unwrap(), ..expected.clone() };
+            assert_same_bits(name, &expected, &ours);
+        }
     }
+    assert!(walked > 60, "{walked} of these were walked");
+}
+
+/// What fails in a graph, or in the middle of a walk, has the number of its own chunk, and the memory can go on.
+#[test]
+fn num_7_what_fails_has_the_number_of_its_chunk() {
+    let graphs = resident::evenly_cut(&scenes().swap_remove(0).1, 5);
+    let walk = Scene { calls: vec![graphs.calls.iter().sum()], ..graphs.clone() };
+    for (mut scene, launching) in [(graphs, Launching::Graphs), (walk, Launching::Persistent)] {
+        let (chunk, sound) = (scene.settings.chunk, scene.clone());
+        for (value, expected) in [
+            (f32::NAN, Error::NotFinite { tensor: "values", chunk: 3, token: 2, sequence: 0 }),
+            (1e25, MemoryError::Diverged { chunk: 3, stage: "memorize", tensor: "pair_losses" }.into()),
+        ] {
+            scene.text.values[[0, 3 * chunk + 2, 0]] = value;
+            let (mut memory, _) = feed_with(&scene, launching);
+            assert_eq!(memory.settle().unwrap_err(), expected);
+            assert_eq!((memory.steps(), memory.queued()), (3, 0));
+            memory.reset_queue().unwrap();
+            // The fourth chunk as it should have been.
+            let before = memory.graphs();
+            resident::feed_call(&mut memory, &sound.text.slice(3 * chunk, 4 * chunk)).unwrap();
+            memory.settle().unwrap();
+            assert_eq!((memory.steps(), memory.graphs()), (4, before));
+            let first = Scene { calls: vec![chunk; 4], ..sound.clone() };
+            let expected = emulate(&first, Variant::Fast(TINY), 1).unwrap().tables;
+            assert_eq!(bits(&memory.tables().unwrap()), bits(&expected));
+        }
+    }
+}
+
+/// Numbers whose size does not exclude that the step overflows: it is looked at before it is taken.
+#[test]
+fn num_7_a_step_that_may_overflow_is_checked_in_the_middle_of_a_walk() {
+    let mut scene = resident::evenly_cut(&scenes().swap_remove(0).1, 4);
+    let chunk = scene.settings.chunk;
+    scene.text.values[[0, 2 * chunk + 1, 0]] = 3e18;
+    let one = Scene { calls: vec![4 * chunk], ..scene.clone() };
+    let expected = emulate(&scene, Variant::Fast(TINY), 1).unwrap();
+    let (mut memory, reads) = feed_with(&one, Launching::Persistent);
+    memory.settle().unwrap();
+    let ours = common::Outcome { reads, tables: memory.tables().unwrap(), ..expected.clone() };
+    assert_same_bits("large", &expected, &ours);
+
+    // Gates of 0 keep the first two steps from moving anything.
+    let mut scene = one;
+    (scene.settings.learning_rate, scene.settings.addressing_weight) = (1e30, 0.0);
+    let gate = |(_, token): (usize, usize)| if token < 2 * chunk { 0.0 } else { 1.0 };
+    scene.text.gates = Some(Array2::from_shape_fn((scene.text.queries.dim().0, 4 * chunk), gate));
+    let (mut memory, _) = feed_with(&scene, Launching::Persistent);
+    let expected = MemoryError::Diverged { chunk: 2, stage: "memorize", tensor: "slot_values" };
+    assert_eq!(memory.settle().unwrap_err(), Error::Memory(expected));
+    assert_eq!(memory.steps(), 2);
+    assert_eq!(bits(&memory.tables().unwrap()), bits(&scene.tables));
 }
 
 #[test]
@@ -98,11 +153,7 @@ fn num_7_numbers_from_the_device_are_checked_before_the_tables_change() {
             // One chunk in a call of its own, fed from the host: what the tables were before.
             let first = Scene { calls: vec![chunk], ..scene.clone() };
             let before = emulate(&first, Variant::Fast(TINY), 1).unwrap().tables;
-            let ours = memory.tables().unwrap();
-            let bits = |tables: &Tables<f32>| -> Vec<u32> {
-                tables.sub_keys.iter().chain(&tables.slot_values).map(|x| x.to_bits()).collect()
-            };
-            assert_eq!(bits(&ours), bits(&before), "{name}");
+            assert_eq!(bits(&memory.tables().unwrap()), bits(&before), "{name}");
             memory.reset_queue().unwrap();
             memory.feed(&scene.text.slice(0, chunk)).unwrap();
         }
@@ -121,8 +172,7 @@ fn divergence_is_found_by_settle_and_leaves_the_tables_before_its_step() {
     assert_eq!((memory.steps(), memory.queued()), (1, 0));
     let first = Scene { calls: vec![chunk], ..scene };
     let before = emulate(&first, Variant::Fast(TINY), 1).unwrap().tables;
-    let bits = |numbers: &Array2<f32>| numbers.mapv(f32::to_bits);
-    assert_eq!(bits(&memory.tables().unwrap().slot_values), bits(&before.slot_values));
+    assert_eq!(bits(&memory.tables().unwrap()), bits(&before));
     assert!(memory.flush().is_err());
     memory.reset_queue().unwrap();
     memory.flush().unwrap();

@@ -1,6 +1,6 @@
 //! Time of the CUDA implementation: verified first, then timed by the device, beside what the device can do at most.
 
-use fwpkm_gpu::{Backend, ChunkInput, Memory, Timings, Variant};
+use fwpkm_gpu::{Backend, ChunkInput, Launching, Memory, Resident, Timings, Variant};
 use fwpkm_reference::{Rules, Settings, Tables};
 use ndarray::{Array, Array3, Dimension, ShapeBuilder};
 use ndarray_rand::rand::rngs::StdRng;
@@ -55,7 +55,7 @@ impl Extent {
             settings,
             batches: vec![1, 3],
             repeats: 3,
-            texts: vec![2, 5],
+            texts: vec![2, 8],
             verified: (16, 72),
             copied: 1 << 12,
             multiply_adds: (2, 40),
@@ -85,6 +85,8 @@ pub struct WholeText {
     pub tokens: usize,
     /// None where there is no time.
     pub seconds: Option<f64>,
+    /// The same where a launch takes four chunks; none also where that cannot be.
+    pub walked: Option<f64>,
 }
 
 /// Chunks of one batch.
@@ -105,7 +107,7 @@ pub struct Chunk {
 /// A time beside its floor.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
-    /// "chunk", or a stage.
+    /// "chunk"; "walked", a chunk where one launch takes four; or a stage.
     pub name: &'static str,
     /// Median; none where there is no time.
     pub seconds: Option<f64>,
@@ -153,14 +155,28 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
         let (launches, singly) = (timings.launches, median(timings.singly));
         measured.chunks.push(Chunk { sequences, ratio, launches, singly, lines });
         for &chunks in &extent.texts {
-            let seconds = memory.time_text(sequences, &inputs, chunks)?;
-            measured.texts.push(WholeText { sequences, tokens: chunks * settings.chunk, seconds });
+            let seconds = memory.time_text(sequences, &inputs, chunks, Launching::Graphs)?;
+            let walked = if chunks.is_multiple_of(inputs.len()) && memory.can_walk(sequences)? {
+                memory.time_text(sequences, &inputs, chunks, Launching::Persistent)?
+            } else {
+                None
+            };
+            measured.texts.push(WholeText { sequences, tokens: chunks * settings.chunk, seconds, walked });
         }
     }
     Ok(measured)
 }
 
-/// One chunk on the shapes that are timed: the simple kernels give the same bits
+/// Bits of what was read, and of the tables after it.
+type Bits = [Vec<u32>; 3];
+
+fn bits(reads: &[f32], tables: &Tables<f32>) -> Bits {
+    let sub_keys: Vec<f32> = tables.sub_keys.iter().copied().collect();
+    let slot_values: Vec<f32> = tables.slot_values.iter().copied().collect();
+    [reads, &sub_keys, &slot_values].map(|numbers| numbers.iter().map(|x| x.to_bits()).collect())
+}
+
+/// One chunk on the shapes that are timed: the simple kernels give the same bits, and so does a launch of whole chunks
 fn same_bits<B: Backend>(
     new: &dyn Fn() -> Result<B>,
     variant: Variant,
@@ -170,17 +186,45 @@ fn same_bits<B: Backend>(
 ) -> Result<()> {
     let queries = normal((1, settings.chunk, settings.heads * settings.key_dim), rng);
     let values = normal((1, settings.chunk, settings.value_dim), rng);
-    let tokens = fwpkm_reference::Tokens { queries: queries.view(), values: values.view(), gates: None, mask: None };
-    let bits = |variant| {
-        let mut memory = Memory::new(new()?, settings.clone(), Rules::paper(), tables.clone(), variant)?;
+    let memory =
+        |variant| Ok::<_, Error>(Memory::new(new()?, settings.clone(), Rules::paper(), tables.clone(), variant)?);
+    let fed = |variant| {
+        let tokens =
+            fwpkm_reference::Tokens { queries: queries.view(), values: values.view(), gates: None, mask: None };
+        let mut memory = memory(variant)?;
         let reads = memory.feed(&tokens)?.reads;
-        let Tables { sub_keys, slot_values } = memory.tables()?;
-        Ok::<_, Error>((reads.mapv(f32::to_bits), sub_keys.mapv(f32::to_bits), slot_values.mapv(f32::to_bits)))
+        Ok::<_, Error>(bits(reads.as_slice().unwrap_or_default(), &memory.tables()?))
     };
-    if bits(variant)? == bits(Variant::Simple)? {
-        return Ok(());
+    let simple = fed(Variant::Simple)?;
+    if fed(variant)? != simple {
+        return Err(Error::Usage {
+            reason: "not timed: the fast kernels do not give the bits of the simple ones".into(),
+        });
     }
-    Err(Error::Usage { reason: "not timed: the fast kernels do not give the bits of the simple ones".into() })
+    let mut memory = memory(variant)?;
+    if memory.can_walk(1)? && walked(&mut memory, &queries, &values)? != simple {
+        let reason = "not timed: chunks in one launch do not give the bits of the simple kernels".into();
+        return Err(Error::Usage { reason });
+    }
+    Ok(())
+}
+
+/// What a launch of whole chunks of one sequence gives
+fn walked<B: Backend>(memory: &mut Memory<B>, queries: &Array3<f32>, values: &Array3<f32>) -> Result<Bits> {
+    let upload = |numbers: &Array3<f32>| {
+        let buffer = memory.device().allocate("tokens", numbers.len() * 4)?;
+        memory.device().write(&buffer, 0, numbers.as_slice().unwrap_or_default())?;
+        Ok::<_, Error>(buffer)
+    };
+    let (tokens, mut read) = (queries.dim().1, vec![0.0; values.len()]);
+    let (queries, values) = (upload(queries)?, upload(values)?);
+    let reads = memory.device().allocate("reads", read.len() * 4)?;
+    memory.set_launching(Launching::Persistent);
+    let tokens = Resident { tokens, sequences: 1, queries: &queries, values: &values, gates: None, mask: None };
+    memory.feed_resident(&tokens, &reads)?;
+    memory.settle()?;
+    memory.device().read(&reads, 0, &mut read)?;
+    Ok(bits(&read, &memory.tables()?))
 }
 
 /// One chunk with fewer sub-keys and tokens, judged like a certified vector
@@ -244,8 +288,10 @@ fn lines(settings: &Settings, rows: usize, timings: &Timings, measured: &Measure
     let scoring = 2.0 * real(rows * heads * sub_keys * key_dim);
     let weighted = 2.0 * chosen * real(value_dim);
     let kept = 2.0 * chosen * real(key_dim / 2);
+    let whole = queries + 3.0 * values + 3.0 * keys + gathered + written;
     let stages = [
-        ("chunk", queries + 3.0 * values + 3.0 * keys + gathered + written, scoring + 2.0 * weighted + 2.0 * kept),
+        ("chunk", whole, scoring + 2.0 * weighted + 2.0 * kept),
+        ("walked", whole, scoring + 2.0 * weighted + 2.0 * kept),
         ("score", queries + keys + rankings, scoring),
         ("select", rankings, kept),
         ("read", gathered + values, weighted),
@@ -254,17 +300,17 @@ fn lines(settings: &Settings, rows: usize, timings: &Timings, measured: &Measure
         ("input", queries + values, 0.0),
     ];
     let line = |(name, numbers, operations): (&'static str, f64, f64)| {
-        let seconds = if name == "chunk" { timings.chunks.clone() } else { stage(timings, name) };
+        let seconds = match name {
+            "chunk" => timings.chunks.clone(),
+            "walked" => timings.walked.clone(),
+            stage => timings.stages.get(stage).cloned().unwrap_or_default(),
+        };
         let bytes = 4.0 * numbers;
         let rates = measured.copy_rate.zip(measured.multiply_add_rate);
         let floor = rates.map(|(copy, compute)| (bytes / copy).max(operations / compute));
         Line { name, seconds: median(seconds), bytes, operations, floor }
     };
     stages.into_iter().map(line).collect()
-}
-
-fn stage(timings: &Timings, name: &str) -> Vec<f64> {
-    timings.stages.get(name).cloned().unwrap_or_default()
 }
 
 /// Rows of a table of `Measured`, for people; no figure where there is no time.
@@ -283,11 +329,12 @@ pub fn table(measured: &Measured) -> String {
             let _ = writeln!(out, "{sequences:4}  {name:10} {seconds:>11} {floor:>11} {times:>9}");
         }
     }
-    let _ = writeln!(out, "\n{:>4}  {:>9} {:>11} {:>13}", "B", "T", "seconds", "ns per token");
-    for WholeText { sequences, tokens, seconds } in &measured.texts {
+    let _ = writeln!(out, "\n{:>4}  {:>9} {:>11} {:>13} {:>11}", "B", "T", "seconds", "ns per token", "walked, s");
+    for WholeText { sequences, tokens, seconds, walked } in &measured.texts {
         let each = seconds.map(|seconds| seconds * 1e9 / (sequences * tokens) as f64);
         let number = |number: Option<f64>, digits| number.map_or("-".into(), |number| format!("{number:.digits$}"));
-        let _ = writeln!(out, "{sequences:4}  {tokens:9} {:>11} {:>13}", number(*seconds, 4), number(each, 1));
+        let (seconds, each, walked) = (number(*seconds, 4), number(each, 1), number(*walked, 4));
+        let _ = writeln!(out, "{sequences:4}  {tokens:9} {seconds:>11} {each:>13} {walked:>11}");
     }
     for Chunk { sequences, ratio, launches, singly, .. } in &measured.chunks {
         let _ = writeln!(

@@ -1,6 +1,6 @@
 //! Feeding from buffers of the device.
 
-use fwpkm_gpu::{Backend, Memory, Number, Resident, Result, Variant};
+use fwpkm_gpu::{Backend, Launching, Memory, Number, Resident, Result, Variant};
 use fwpkm_reference::Tokens;
 use ndarray::{Array3, ArrayView, Dimension, s};
 
@@ -22,11 +22,11 @@ pub(crate) fn feed<B: Backend>(
     device: B,
     scene: &Scene,
     variant: Variant,
-    graphs: bool,
+    launching: Launching,
 ) -> Result<(Memory<B>, Array3<f32>)> {
     let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
     let mut memory = Memory::new(device, settings, rules, scene.tables.clone(), variant)?;
-    memory.use_graphs(graphs);
+    memory.set_launching(launching);
     let mut from = 0;
     let mut all = Array3::zeros((scene.text.queries.dim().0, scene.calls.iter().sum(), scene.settings.value_dim));
     for &call in &scene.calls {
