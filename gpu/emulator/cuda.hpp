@@ -123,3 +123,31 @@ inline void store4(OUT(float) to, ptrdiff_t at, float4 value) {
     to[at] = value.x, to[at + 1] = value.y, to[at + 2] = value.z, to[at + 3] = value.w;
 }
 inline int load_now(OUT(int) from) { return from.element().load(true); }
+
+inline float to_tf32(float x) {
+    if (!std::isfinite(x)) return x;
+    return __uint_as_float((__float_as_uint(x) + 0x1000u) & ~0x1fffu);
+}
+
+namespace emulator {
+
+// mma.m16n8k8 with TF32: lane 4 g + t brings a[0..3] = A(g, t), A(g + 8, t), A(g, t + 4), A(g + 8, t + 4) and b[0..1] = B(t, g),
+// B(t + 4, g), and gets D(g, 2 t), D(g, 2 t + 1), D(g + 8, 2 t), D(g + 8, 2 t + 1).
+inline void multiply_add(Site site, float* sums, const unsigned* a, const unsigned* b) {
+    uint64_t brought[3][WARP];
+    const uint64_t mine[3] = {a[0] | uint64_t(a[1]) << 32, a[2] | uint64_t(a[3]) << 32, b[0] | uint64_t(b[1]) << 32};
+    for (int part = 0; part < 3; part++) std::copy_n(warp_meet(site, FULL, mine[part]), WARP, brought[part]);
+    const auto number = [&](int part, int from, bool high) {
+        const float x = __uint_as_float(unsigned(high ? brought[part][from] >> 32 : brought[part][from]));
+        if (std::isfinite(x) && to_tf32(x) != x) fault("%s:%d: a number of a matrix product was not rounded", site.file, site.line);
+        return x;
+    };
+    const int g = int(lane()) / 4, t = int(lane()) % 4;
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 8; k++)
+            sums[i] += number(k / 4, 4 * g + k % 4, i >= 2) * number(2, 4 * (2 * t + i % 2) + k % 4, k >= 4);
+}
+
+}  // namespace emulator
+
+#define multiply_add_tf32(sums, a, b) emulator::multiply_add(SITE, sums, a, b)

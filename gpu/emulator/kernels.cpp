@@ -9,7 +9,7 @@
 #define INTEGERS(X)                                                                                                    \
     X(HEADS) X(SUB_KEYS) X(HALF_DIM) X(VALUE_DIM) X(TOP_K) X(KEPT_MAX) X(PAIRS) X(DOT_PRODUCT) X(KEEP_TIES)             \
     X(ACTIVATION) X(EACH_HEAD) X(CLIP) X(DECAY) X(DECAY_GROWS) X(READ_FACTOR) X(PAIR_FACTOR) X(SUB_KEY_MEAN)            \
-    X(MEMORY_TO_SUB_KEYS) X(TILE) X(PER) X(WALK)
+    X(MEMORY_TO_SUB_KEYS) X(TILE) X(PER) X(TENSOR) X(WALK)
 #define REALS(X)                                                                                                       \
     X(EPSILON) X(TEMPERATURE) X(LEARNING_RATE) X(WEIGHT_DECAY) X(GRADIENT_CLIP) X(LOG_EPSILON) X(ADDRESSING_WEIGHT)
 
@@ -81,7 +81,7 @@ template <class T> constexpr bool IS_MEMORY<emulator::Pointer<T>> = true;
 template <class... Parameters> std::vector<unsigned char> kinds_of(void (*)(Parameters...)) { return {IS_MEMORY<Parameters>...}; }
 
 #define KERNELS(X)                                                                                                     \
-    X(chunk_walk) X(input_check) X(measure_fma) X(score_norms) X(score_rank) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
+    X(chunk_walk) X(input_check) X(measure_fma) X(score_norms) X(score_rank) X(score_rank_tensor) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
     X(memorize_residual) X(memorize_count) X(memorize_lists) X(memorize_place) X(memorize_sort_hot)                     \
     X(memorize_segments) X(memorize_hot) X(memorize_decay) X(memorize_clear) X(memorize_to_scores)                      \
     X(memorize_residual_each) X(memorize_each) X(address_ties) X(address_usage) X(address_marginal) X(address_entropy)  \

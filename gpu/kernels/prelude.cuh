@@ -24,6 +24,18 @@
 // 16 bytes at once: the element must be a multiple of 4.
 DEVICE float4 load4(const float* from, long long at) { return *reinterpret_cast<const float4*>(from + at); }
 DEVICE void store4(float* to, long long at, float4 value) { *reinterpret_cast<float4*>(to + at) = value; }
+// The nearest number of 11 bits; halves away from 0.
+DEVICE float to_tf32(float x) {
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return __uint_as_float(bits);
+}
+// sums += a b by tensor cores, of a 16 x 8 and an 8 x 8 piece that the warp holds together.
+DEVICE void multiply_add_tf32(float* sums, const unsigned* a, const unsigned* b) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 // What others have written by now.
 DEVICE int load_now(const int* from) { return *reinterpret_cast<const volatile int*>(from); }
 #endif

@@ -13,6 +13,8 @@
 // score_norms  grid (HEADS 2 SUB_KEYS / 8), block 256: one warp per sub-key, lane order
 // score_rank   grid (HEADS 2, row tiles, sub-key tiles) flattened, sub-key tiles fastest; block (TILE / PER)^2; shared memory
 //              2 DEPTH (TILE + 4) floats. Thread (x, y) holds PER x PER sums: rows y PER ... , sub-keys x PER ...
+// score_rank_tensor  where TENSOR: products by tensor cores, of numbers rounded to TF32 (11 bits); block 256, tile 128 x 128,
+//              a warp holds 64 rows x 32 sub-keys; error as select.cu says
 //
 // Departures from the reference
 //   1. |q|^2 is left out: it is the same for all sub-keys of a row, and keeping it costs digits near a tie.
@@ -133,4 +135,88 @@ score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ra
     SHARED(float, query_tile, TILE_NUMBERS);
     SHARED(float, key_tile, TILE_NUMBERS);
     rank_tile(blockIdx.x, queries, sub_keys, norms, ranking, rows, query_tile, key_tile);
+}
+
+#define WIDE 128
+#define WIDE_STRIDE (DEPTH + 4)
+
+DEVICE float4 four_to_tf32(float4 x) { return make_float4(to_tf32(x.x), to_tf32(x.y), to_tf32(x.z), to_tf32(x.w)); }
+
+KERNEL void __launch_bounds__(256, 2)
+score_rank_tensor(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows) {
+    SHARED(float, query_tile, WIDE * WIDE_STRIDE);
+    SHARED(float, key_tile, WIDE * WIDE_STRIDE);
+    const int key_tiles = (SUB_KEYS + WIDE - 1) / WIDE, row_tiles = (rows + WIDE - 1) / WIDE;
+    const int first_key = (int)(blockIdx.x % key_tiles) * WIDE;
+    const int first_row = (int)(blockIdx.x / key_tiles % row_tiles) * WIDE;
+    const int half = (int)(blockIdx.x / key_tiles / row_tiles);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int row_of_warp = warp % 2 * 64, key_of_warp = warp / 2 * 32;
+    // Where a lane's numbers stand in the 16 x 8, 8 x 8 and 16 x 8 pieces of the instruction.
+    const int group = lane / 4, quarter = lane % 4;
+    float sums[4][4][4];
+    float4 next_q[2], next_k[2];
+#pragma unroll
+    for (int i = 0; i < 64; i++) sums[i / 16][i / 4 % 4][i % 4] = 0.0f;
+    // What a thread loads: four numbers of vectors 64 apart.
+    const int vector = (int)threadIdx.x / (DEPTH / 4), column = (int)threadIdx.x % (DEPTH / 4) * 4;
+    const int first_query = (first_row + vector) * (HEADS * 2) + half, first_vector = half * SUB_KEYS + first_key + vector;
+
+    for (int depth = -DEPTH; depth < HALF_DIM; depth += DEPTH) {
+        const bool more = depth + DEPTH < HALF_DIM;
+#pragma unroll
+        for (int load = 0; load < 2; load++) {
+            const int d = depth + DEPTH + column;
+            const bool row = more && first_row + vector + load * 64 < rows;
+            const bool key = more && first_key + vector + load * 64 < SUB_KEYS;
+            next_q[load] = four_of(queries, first_query + load * 64 * (HEADS * 2), row, d);
+            next_k[load] = four_of(sub_keys, first_vector + load * 64, key, d);
+        }
+        if (depth >= 0) {
+#pragma unroll
+            for (int d = 0; d < DEPTH; d += 8) {
+                unsigned k[4][2];
+#pragma unroll
+                for (int n = 0; n < 4; n++)
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {
+                        const int key = key_of_warp + n * 8 + group;
+                        k[n][i] = __float_as_uint(key_tile[key * WIDE_STRIDE + d + quarter + i * 4]);
+                    }
+#pragma unroll
+                for (int m = 0; m < 4; m++) {
+                    unsigned q[4];
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        const int row = row_of_warp + m * 16 + group + i % 2 * 8;
+                        q[i] = __float_as_uint(query_tile[row * WIDE_STRIDE + d + quarter + i / 2 * 4]);
+                    }
+#pragma unroll
+                    for (int n = 0; n < 4; n++) multiply_add_tf32(sums[m][n], q, k[n]);
+                }
+            }
+            __syncthreads();
+        }
+        if (!more) break;
+#pragma unroll
+        for (int load = 0; load < 2; load++) {
+            const int to = (vector + load * 64) * WIDE_STRIDE + column;
+            store4(query_tile, to, four_to_tf32(next_q[load]));
+            store4(key_tile, to, four_to_tf32(next_k[load]));
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int m = 0; m < 4; m++)
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int row = first_row + row_of_warp + m * 16 + group + i / 2 * 8;
+                const int key = first_key + key_of_warp + n * 8 + quarter * 2 + i % 2;
+                if (row >= rows || key >= SUB_KEYS) continue;
+                const float sum = sums[m][n][i];
+                const float rank = DOT_PRODUCT ? -sum : fmaf(-2.0f, sum, norms[half * SUB_KEYS + key]);
+                ranking[((Index)row * (HEADS * 2) + half) * SUB_KEYS + key] = rank;
+            }
 }

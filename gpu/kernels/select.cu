@@ -12,6 +12,9 @@
 // computed and ordered. Where numbers are so large that the bound itself may overflow, or are not finite, all are. So the
 // result is that of simple/select.cu bit for bit, whatever score_rank rounds to.
 //
+// e = c max |K|^2 + 2 r |q| max |K|, r = c. With tensor cores r = 2^-10 + (HALF_DIM + 8) 2^-22: both factors rounded to 11 bits,
+// sums cut to 24; then more sub-keys are computed.
+//
 // The order by x, not by -ln x, is finer than SEL-1's: rounding of the logarithm makes ties that x does not have, and NUM-6
 // leaves those open. The same holds for merits.
 //
@@ -64,8 +67,11 @@ DEVICE float cutoff(float kth, float query_norm, float key_norm) {
     const float c = 1.05f * (float)(HALF_DIM + 8) * 5.9604645e-8f;
     const float product = sqrtf(query_norm * 1.05f) * sqrtf(key_norm * 1.05f);
     const float underflow = (float)(HALF_DIM + 8) * 2.4e-38f;
-    if (DOT_PRODUCT) return kth + 5.05f * c * product + 4.0f * underflow;
-    const float e = c * (key_norm + 2.0f * product) + underflow;
+    // With tensor cores numbers are rounded to 11 bits, sums are cut to 24 bits, and tiny numbers may count as 0.
+    const float r = TENSOR ? 1.05f * (1.0f / 1024.0f + (float)(HALF_DIM + 8) / 4194304.0f) : c;
+    const float lost = TENSOR ? 2.0f * underflow * (1.0f + sqrtf(query_norm) + sqrtf(key_norm)) : underflow;
+    if (DOT_PRODUCT) return kth + 5.05f * r * product + 4.0f * lost;
+    const float e = c * key_norm + 2.0f * r * product + lost;
     const float reached = fmaxf(query_norm * 1.05f + kth + e, 0.0f);
     return kth + 3.05f * e + 2.05f * c * ((float)EPSILON + reached);
 }

@@ -14,6 +14,8 @@ fn num_8_fast_kernels_give_the_bits_of_simple_ones() {
         let simple = emulate(&scene, Variant::Simple, 1).unwrap_or_else(|error| panic!("{name}, simple: {error}"));
         let fast = emulate(&scene, Variant::Fast(TINY), 2).unwrap_or_else(|error| panic!("{name}, fast: {error}"));
         assert_same_bits(name, &simple, &fast);
+        let tensor = emulate(&scene, Variant::Fast(Tile::TENSOR), 2).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_same_bits(name, &simple, &tensor);
     }
 }
 
@@ -22,10 +24,11 @@ fn num_8_every_tile_gives_the_same_bits() {
     for (name, scene) in scenes().into_iter().step_by(13) {
         let tiny = emulate(&scene, Variant::Fast(TINY), 1).unwrap();
         for tile in [
-            Tile { side: 8, per_thread: 1, blocks: 1 },
-            Tile { side: 32, per_thread: 4, blocks: 7 },
+            Tile { side: 8, per_thread: 1, blocks: 1, tensor_cores: false },
+            Tile { side: 32, per_thread: 4, blocks: 7, tensor_cores: false },
             Tile::SMALL,
             Tile::LARGE,
+            Tile::TENSOR,
         ] {
             assert_same_bits(name, &tiny, &emulate(&scene, Variant::Fast(tile), 1).unwrap());
         }

@@ -40,7 +40,9 @@ fn exact_scenes() -> Vec<(&'static str, Scene)> {
 #[test]
 fn a_device_gives_the_bits_of_the_emulator() {
     for (name, scene) in exact_scenes() {
-        for variant in [Variant::Fast(Tile::SMALL), Variant::Fast(Tile::LARGE), Variant::Simple] {
+        for variant in
+            [Variant::Fast(Tile::SMALL), Variant::Fast(Tile::LARGE), Variant::Fast(Tile::TENSOR), Variant::Simple]
+        {
             let Some(device) = device() else { return };
             let ours = run_on(device, &scene, variant).unwrap_or_else(|error| panic!("{name}: {error}"));
             let mut theirs = emulate(&scene, Variant::Simple, 1).unwrap();

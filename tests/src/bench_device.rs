@@ -1,6 +1,6 @@
 //! Time of the CUDA implementation: verified first, then timed by the device, beside what the device can do at most.
 
-use fwpkm_gpu::{Backend, ChunkInput, Launching, Memory, Resident, Timings, Variant};
+use fwpkm_gpu::{Backend, ChunkInput, Launching, Memory, Resident, Tile, Timings, Variant};
 use fwpkm_reference::{Rules, Settings, Tables};
 use ndarray::{Array, Array3, Dimension, ShapeBuilder};
 use ndarray_rand::rand::rngs::StdRng;
@@ -107,7 +107,7 @@ pub struct Chunk {
 /// A time beside its floor.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
-    /// "chunk"; "walked", a chunk where one launch takes four; or a stage.
+    /// "chunk"; "walked", a chunk where one launch takes four; a chunk with other tiles; or a stage.
     pub name: &'static str,
     /// Median; none where there is no time.
     pub seconds: Option<f64>,
@@ -130,7 +130,9 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
     let ratios = extent.batches.iter().map(|&batch| verify(new()?, variant, extent, batch, &mut rng));
     let ratios = ratios.collect::<Result<Vec<_>>>()?;
     let tables = Tables::random(&extent.settings, &mut rng)?;
-    same_bits(new, variant, &extent.settings, &tables, &mut rng)?;
+    for variant in [variant, Variant::Fast(Tile::LARGE), Variant::Fast(Tile::TENSOR)] {
+        same_bits(new, variant, &extent.settings, &tables, &mut rng)?;
+    }
     let mut measured = Measured { copy_rate: None, multiply_add_rate: None, chunks: Vec::new(), texts: Vec::new() };
     for (&sequences, ratio) in extent.batches.iter().zip(ratios) {
         let (settings, rules) = (extent.settings.clone(), Rules::paper());
@@ -151,7 +153,15 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
             })
             .collect();
         let timings = memory.time_chunks(sequences, &inputs, extent.repeats)?;
-        let lines = lines(&settings, rows, &timings, &measured);
+        let mut lines = lines(&settings, rows, &timings, &measured);
+        for (name, tile) in [("tensor cores", Tile::TENSOR), ("tiles of 128", Tile::LARGE)] {
+            let variant = Variant::Fast(tile);
+            let mut memory = Memory::new(new()?, settings.clone(), Rules::paper(), tables.clone(), variant)?;
+            let seconds = median(memory.time_chunks(sequences, &inputs, extent.repeats)?.chunks);
+            // What tensor cores do at most is not measured.
+            let floor = if tile.tensor_cores { None } else { lines[0].floor };
+            lines.insert(2, Line { name, seconds, floor, ..lines[0].clone() });
+        }
         let (launches, singly) = (timings.launches, median(timings.singly));
         measured.chunks.push(Chunk { sequences, ratio, launches, singly, lines });
         for &chunks in &extent.texts {
@@ -320,13 +330,13 @@ pub fn table(measured: &Measured) -> String {
     let rate = |rate: Option<f64>, unit: f64| rate.map_or("-".into(), |rate| format!("{:.2}", rate / unit));
     let (copy, compute) = (rate(measured.copy_rate, 1e12), rate(measured.multiply_add_rate, 1e12));
     let _ = writeln!(out, "copy {copy} TB/s, multiply-adds {compute} TFLOP/s in f32, both in this run\n");
-    let _ = writeln!(out, "{:>4}  {:10} {:>11} {:>11} {:>9}", "B", "", "µs", "floor µs", "of floor");
+    let _ = writeln!(out, "{:>4}  {:12} {:>11} {:>11} {:>9}", "B", "", "µs", "floor µs", "of floor");
     let time = |seconds: Option<f64>| seconds.map_or("-".into(), |seconds| format!("{:.2}", seconds * 1e6));
     for Chunk { sequences, lines, .. } in &measured.chunks {
         for Line { name, seconds, floor, .. } in lines {
             let times = seconds.zip(*floor).map_or("-".into(), |(seconds, floor)| format!("{:.1}", seconds / floor));
             let (seconds, floor) = (time(*seconds), time(*floor));
-            let _ = writeln!(out, "{sequences:4}  {name:10} {seconds:>11} {floor:>11} {times:>9}");
+            let _ = writeln!(out, "{sequences:4}  {name:12} {seconds:>11} {floor:>11} {times:>9}");
         }
     }
     let _ = writeln!(out, "\n{:>4}  {:>9} {:>11} {:>13} {:>11}", "B", "T", "seconds", "ns per token", "walked, s");

@@ -18,9 +18,9 @@ use ndarray_rand::rand::{Rng, SeedableRng};
 use ndarray_rand::rand_distr::StandardNormal;
 
 /// A tile that small shapes fill several times, and few enough blocks that each takes several pieces.
-pub(crate) const TINY: Tile = Tile { side: 16, per_thread: 2, blocks: 3 };
+pub(crate) const TINY: Tile = Tile { side: 16, per_thread: 2, blocks: 3, tensor_cores: false };
 /// The smallest with the threads that a walk has.
-pub(crate) const WALKING: Tile = Tile { side: 16, per_thread: 1, blocks: 3 };
+pub(crate) const WALKING: Tile = Tile { side: 16, per_thread: 1, blocks: 3, tensor_cores: false };
 
 /// Tokens of a whole text.
 #[derive(Clone, Debug)]
