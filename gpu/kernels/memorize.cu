@@ -33,6 +33,7 @@
 #define COUNT_HOT 3
 #define COUNT_PARTIALS 4
 #define COUNT_UNMASKED 5
+#define COUNT_TAKEN 6
 #define COUNT_REPORTED 7
 
 #define MODE_CHECK 0
@@ -314,18 +315,20 @@ DEVICE void clear_entry(int e, IN(int) counted, int counted_entries, IN(int) slo
     if (e < pair_entries) atomicExch(&writers[slots[e]], 0);
 }
 
-// By one thread: goes on to the next chunk.
-DEVICE void next_chunk(OUT(int) flag, OUT(int) counters, OUT(unsigned) limits) {
-    flag[FLAG_CHUNK] = (flag[FLAG_CHUNK] + 1) % CHUNKS;
-    counters[COUNT_REPORTED] = counters[COUNT_TOUCHED];
+DEVICE void clear_totals(OUT(int) counters, OUT(unsigned) limits) {
     for (int i = 0; i < COUNT_REPORTED; i++) counters[i] = 0;
     for (int i = 0; i < 3; i++) limits[i] = 0;
 }
+
+DEVICE void next_number(OUT(int) flag) { flag[FLAG_CHUNK] = (flag[FLAG_CHUNK] + 1) % CHUNKS; }
 
 KERNEL void __launch_bounds__(256)
 memorize_clear(OUT(int) flag, IN(int) counted, int counted_entries, IN(int) slots, int pair_entries, OUT(int) counts,
                OUT(int) writers, OUT(int) counters, OUT(unsigned) limits) {
     const int e = (int)(blockIdx.x * 256 + threadIdx.x);
     clear_entry(e, counted, counted_entries, slots, pair_entries, counts, writers);
-    if (e == 0) next_chunk(flag, counters, limits);
+    if (e != 0) return;
+    next_number(flag);
+    counters[COUNT_REPORTED] = counters[COUNT_TOUCHED];
+    clear_totals(counters, limits);
 }

@@ -1,15 +1,16 @@
 // Stage score, fast: a number per sub-key by which the nearest are found.                  SCR-1, SCR-2, NUM-2
 //
-//   inverse distance   ranking[r,h,m,i] = |K[h,m,i]|^2 - 2 q[r,h,m] . K[h,m,i]      = |q - K|^2 - |q|^2
+//   inverse distance   norms[h,m,i] = |K[h,m,i]|^2; ranking[r,h,m,i] = -2 q[r,h,m] . K[h,m,i];
+//                      norm + ranking = |q - K|^2 - |q|^2
 //   dot product        ranking[r,h,m,i] = -q[r,h,m] . K[h,m,i]
 //
-// The smaller, the better. Scores themselves are not computed here: select.cu computes those that can win, from the
+// The smaller, the better. select.cu adds the norms, so that sub-keys can be ranked before their norms are there. Scores themselves are not computed here: select.cu computes those that can win, from the
 // differences, and proves from a bound of this file's error that no other can. So no bit of a result depends on the order of
 // sums here, nor on the tile.
 //
 // Shapes     queries [rows, HEADS, 2, HALF_DIM]; sub_keys [HEADS, 2, SUB_KEYS, HALF_DIM]; norms [HEADS, 2, SUB_KEYS];
 //            ranking [rows, HEADS, 2, SUB_KEYS]; all dense, row-major
-// Precision  f32, fused multiply-add; error at most gamma(HALF_DIM + 2) (max |K|^2 + 2 |q| max |K|)
+// Precision  f32, fused multiply-add; error with the norm at most gamma(HALF_DIM + 2) (max |K|^2 + 2 |q| max |K|)
 // score_norms  grid (HEADS 2 SUB_KEYS / 8), block 256: one warp per sub-key, lane order
 // score_rank   grid (HEADS 2, row tiles, sub-key tiles) flattened, sub-key tiles fastest; block (TILE / PER)^2; shared memory
 //              2 DEPTH (TILE + 4) floats. Thread (x, y) holds PER x PER sums: rows y PER ... , sub-keys x PER ...
@@ -74,7 +75,7 @@ DEVICE void put(OUT(float) tile, int load, float4 numbers) {
 #define TILE_NUMBERS (DEPTH * STRIDE)
 
 // One tile of rows and sub-keys; query_tile and key_tile have room for TILE_NUMBERS.
-DEVICE void rank_tile(unsigned tile, IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows,
+DEVICE void rank_tile(unsigned tile, IN(float) queries, IN(float) sub_keys, OUT(float) ranking, int rows,
                       OUT(float) query_tile, OUT(float) key_tile) {
     const int side = TILE / PER;
     const int x = threadIdx.x % side, y = threadIdx.x / side;
@@ -125,16 +126,16 @@ DEVICE void rank_tile(unsigned tile, IN(float) queries, IN(float) sub_keys, IN(f
         for (int j = 0; j < PER; j++) {
             const int row = first_row + y * PER + i, key = first_key + x * PER + j;
             if (row >= rows || key >= SUB_KEYS) continue;
-            const float rank = DOT_PRODUCT ? -sums[i][j] : fmaf(-2.0f, sums[i][j], norms[half * SUB_KEYS + key]);
+            const float rank = (DOT_PRODUCT ? -1.0f : -2.0f) * sums[i][j];
             ranking[((Index)row * (HEADS * 2) + half) * SUB_KEYS + key] = rank;
         }
 }
 
 KERNEL void __launch_bounds__(THREADS, PER <= 4 ? 4 : 1)
-score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows) {
+score_rank(IN(float) queries, IN(float) sub_keys, OUT(float) ranking, int rows) {
     SHARED(float, query_tile, TILE_NUMBERS);
     SHARED(float, key_tile, TILE_NUMBERS);
-    rank_tile(blockIdx.x, queries, sub_keys, norms, ranking, rows, query_tile, key_tile);
+    rank_tile(blockIdx.x, queries, sub_keys, ranking, rows, query_tile, key_tile);
 }
 
 #define WIDE 128
@@ -143,7 +144,7 @@ score_rank(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ra
 DEVICE float4 four_to_tf32(float4 x) { return make_float4(to_tf32(x.x), to_tf32(x.y), to_tf32(x.z), to_tf32(x.w)); }
 
 KERNEL void __launch_bounds__(256, 2)
-score_rank_tensor(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(float) ranking, int rows) {
+score_rank_tensor(IN(float) queries, IN(float) sub_keys, OUT(float) ranking, int rows) {
     SHARED(float, query_tile, WIDE * WIDE_STRIDE);
     SHARED(float, key_tile, WIDE * WIDE_STRIDE);
     const int key_tiles = (SUB_KEYS + WIDE - 1) / WIDE, row_tiles = (rows + WIDE - 1) / WIDE;
@@ -215,8 +216,7 @@ score_rank_tensor(IN(float) queries, IN(float) sub_keys, IN(float) norms, OUT(fl
                 const int row = first_row + row_of_warp + m * 16 + group + i / 2 * 8;
                 const int key = first_key + key_of_warp + n * 8 + quarter * 2 + i % 2;
                 if (row >= rows || key >= SUB_KEYS) continue;
-                const float sum = sums[m][n][i];
-                const float rank = DOT_PRODUCT ? -sum : fmaf(-2.0f, sum, norms[half * SUB_KEYS + key]);
+                const float rank = (DOT_PRODUCT ? -1.0f : -2.0f) * sums[m][n][i];
                 ranking[((Index)row * (HEADS * 2) + half) * SUB_KEYS + key] = rank;
             }
 }

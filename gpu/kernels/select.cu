@@ -5,7 +5,7 @@
 //   pair       merit x0 x1, exact in f64, smallest first (dot product: x0 + x1, largest first), equal merit by ranks
 //   slot       i SUB_KEYS + j
 //
-// Which can win: let t be the TOP_K-th smallest ranking value and e a bound of |ranking - exact|. Every sub-key whose ranking
+// Which can win: ranking is that of score.cu with the norm added. Let t be the TOP_K-th smallest and e a bound of |ranking - exact|. Every sub-key whose ranking
 // exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a larger x than each of TOP_K others, after all
 // rounding: x of the others is at most (epsilon + |q|^2 + t + e)(1 + c), its own at least (epsilon + |q|^2 + ranking - e)
 // (1 - c). (Dot product: t + 5 e, where e bounds the error of either sum.) The rest, mostly TOP_K to TOP_K + 2 of them, are
@@ -148,8 +148,9 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
     for (int j = 0; j < LANE_VALUES; j++) {
         const int key = j * 32 + lane;
         const bool exists = key < SUB_KEYS;
-        values[j] = exists ? ranking[query * SUB_KEYS + key] : __uint_as_float(0x7f800000u);
         const float norm = exists ? norms[half * SUB_KEYS + key] : 0.0f;
+        const float product = exists ? ranking[query * SUB_KEYS + key] : __uint_as_float(0x7f800000u);
+        values[j] = DOT_PRODUCT ? product : norm + product;
         finite &= isfinite(norm);
         key_norm = fmaxf(key_norm, norm);
     }

@@ -138,8 +138,8 @@ pub(crate) fn walk_bytes(settings: &Settings, rules: &Rules, tile: Tile) -> Opti
         && tile.per_thread <= 4
         && !tile.tensor_cores
         && tile.side == 16 * tile.per_thread;
-    // Two tiles of 16 · (side + 4), sums of 8 · HALF_DIM, 256 + 4 · SEGMENT numbers for lists.
-    let numbers = 2 * 16 * (tile.side + 4) + 8 * settings.half_dim() + 256 + 4 * SEGMENT;
+    // Two tiles of 16 · (side + 4), sums of 8 · HALF_DIM, 256 + 4 · SEGMENT + 4 numbers for lists.
+    let numbers = 2 * 16 * (tile.side + 4) + 8 * settings.half_dim() + 256 + 4 * SEGMENT + 4;
     (taken && numbers * 4 <= MOST_SHARED).then_some(numbers * 4)
 }
 

@@ -195,11 +195,7 @@ impl<B: Backend> Driver<B> {
                 } else {
                     ("score_rank", (tile.side / tile.per_thread).pow(2))
                 };
-                self.launch(
-                    kernel,
-                    shape(tiles, 1, block),
-                    arguments![queries, &t.sub_keys, &t.norms, ranking, int(rows)],
-                )?;
+                self.launch(kernel, shape(tiles, 1, block), arguments![queries, &t.sub_keys, ranking, int(rows)])?;
                 self.launch(
                     "select_best",
                     shape(rows * s.heads, 8, 256),
