@@ -5,7 +5,7 @@ mod common;
 
 use common::{TINY, WALKING, close_scenes, emulate, resident, scenes};
 use fwpkm_gpu::emulator::Emulator;
-use fwpkm_gpu::{Launching, Variant};
+use fwpkm_gpu::{Launching, Tile, Variant};
 
 #[test]
 #[ignore = "writes the file that FWPKM_RECORD names; emulator/check runs it"]
@@ -27,6 +27,7 @@ fn record_launches() {
     for (_, scene) in some.chain(close_scenes()) {
         emulate(&scene, Variant::Fast(TINY), 1).unwrap();
         emulate(&scene, Variant::Simple, 1).unwrap();
+        emulate(&scene, Variant::Fast(Tile::TENSOR), 1).unwrap();
         let walk = resident::evenly_cut(&scene, 1);
         resident::feed(Emulator::new(1), &walk, Variant::Fast(WALKING), Launching::Persistent).unwrap();
     }
