@@ -51,7 +51,7 @@ step "the machine"
 step "the same bits as the emulator"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-timeout 120 ./device-test --nocapture 2>&1 | tee "$log"
+timeout 240 ./device-test --nocapture 2>&1 | tee "$log"
 [ "${PIPESTATUS[0]}" -eq 0 ] || fail 1 "tests on the device"
 ! grep -q '^not run' "$log" || fail 1 "tests on the device did not run"
 
@@ -68,10 +68,13 @@ if command -v compute-sanitizer > /dev/null; then
             timeout 30 compute-sanitizer --tool "$tool" --error-exitcode 9 \
                 ./fwpkm check --backend cuda --vectors vectors --case "$case" || fail 1 "compute-sanitizer $tool on $case"
         done
+        step "compute-sanitizer $tool on whole chunks in one launch"
+        timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+            ./device-test whole_chunks || fail 1 "compute-sanitizer $tool on whole chunks"
     done
 else
     step "compute-sanitizer is not here: memcheck and racecheck were not run"
 fi
 
 step "times"
-timeout 150 ./fwpkm bench --backend cuda "${extent[@]}" || fail 1 "the benchmark"
+timeout 150 ./fwpkm bench --backend cuda ${extent[@]+"${extent[@]}"} || fail 1 "the benchmark"

@@ -1,9 +1,9 @@
 // The libraries libcuda and libnvrtc with the emulator as their device: what the crate calls, and no more.
 //
 // So the code that talks to a device runs on a machine without one: stand-in builds the library, and whoever finds it in
-// LD_LIBRARY_PATH runs on it. It is stricter than a driver: nothing runs before something waits for it, addresses outside an
-// allocation are faults, as are calls that may not come while a stream is recorded, calls without a context, and kernels compiled
-// without the options that the emulator takes for granted.
+// LD_LIBRARY_PATH runs on it. Nothing runs before something waits for it; addresses outside an allocation are faults, as are calls
+// that may not come while a stream is recorded, calls without a context, and kernels compiled without the options that the
+// emulator takes for granted. It does not know alignment, static shared memory, or how many arguments the caller wrote.
 //
 // FWPKM_STAND_IN: words like `devices=0 driver=12080 capability=75 memory=1000000`, each optional.
 #include <chrono>

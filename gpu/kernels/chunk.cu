@@ -3,8 +3,8 @@
 // Every block stays until the last chunk is done; what one phase writes and another reads lies between two barriers of the grid:
 //   rows       two rows at a time: are they finite, select_unit, read_row, residual_row, count_entry, use_unit
 //   lists      reserve_list of every entry; sum_marginal of every sub-key
-//   slopes     place_entry of every entry; slope_of_unit of every row, head and half; sum_entropy by the last block; what the chunk
-//              before counted is cleared
+//   slopes     place_entry of every entry; slope_of_unit of every row, head and half; sum_entropy by the last block; what the
+//              chunk before counted is cleared
 //   gradient   step_key of every sub-key, into the other table; sort_hot
 //   check      only where the largest numbers seen do not exclude overflow: step_segment, then step_hot, raise the flag
 //   apply      step_segment changes the slots, apply_key the sub-keys, neither where the flag is raised; meanwhile rank_tile of the
@@ -17,8 +17,9 @@
 // parameters that are written here are OUT, and the compiler keeps to that.
 //
 // Shapes     counts, writers [2, slots], slots [2, rows, HEADS, TOP_K], counters [2, 8], limits [2, 4], all counts 0 at the launch
-//            and after it; queries [chunks rows, HEADS, 2, HALF_DIM], values, reads [chunks rows, VALUE_DIM], gates, mask [chunks rows]; all
-//            others as in the files of their stages, for one chunk; arrivals [1], 0 at the launch
+//            and after it; queries [chunks rows, HEADS, 2, HALF_DIM], values, reads [chunks rows, VALUE_DIM], gates, mask
+//            [chunks rows], at 16 bytes, reads apart from the others; all others as in the files of their stages, for one chunk;
+//            arrivals [1], 0 at the launch
 // Grid       cooperative: all blocks at once, at least one; block 256
 // Limits     WALK: border drop, kept = first, no weight decay, no memorization gradient to the sub-keys, 256 threads per tile, and
 //            room in shared memory; see src/constants.rs
@@ -96,7 +97,8 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
                     use_unit((Index)row * (HEADS * 2) + unit, half_indices, half_indices, half_values, usage, bits, words);
             __syncthreads();
             for (int e = exists ? t : ENTRIES; e < ENTRIES; e += 128)
-                count_entry(row * ENTRIES + e, slots, entries, slots, pair_weights, pair_entries, counts, writers, arrival, counters);
+                count_entry(row * ENTRIES + e, slots, entries, slots, pair_weights, pair_entries, counts, writers, arrival,
+                            counters);
         }
         grid_barrier(arrivals, ++round);
 

@@ -14,10 +14,12 @@
 #ifndef EMULATOR
 #define KERNEL extern "C" __global__
 #define DEVICE static __device__ __forceinline__
+// Nobody writes what is IN while the function runs. What is OUT others may write, beyond a barrier: no __restrict__.
 #define IN(type) const type* __restrict__
-#define OUT(type) type* __restrict__
-#define SHARED(type, name, count) __shared__ type name[count]
-#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#define OUT(type) type*
+// At 16 bytes, for load4.
+#define SHARED(type, name, count) __shared__ __align__(16) type name[count]
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 #define SPIN_PAUSE() __nanosleep(20)
 #define GRID_BARRIER_PASSED() ((void)0)
 
@@ -32,9 +34,11 @@ DEVICE float to_tf32(float x) {
 }
 // sums += a b by tensor cores, of a 16 x 8 and an 8 x 8 piece that the warp holds together.
 DEVICE void multiply_add_tf32(float* sums, const unsigned* a, const unsigned* b) {
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    // volatile: it must not move to where only some lanes go.
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 // What others have written by now.
 DEVICE int load_now(const int* from) { return *reinterpret_cast<const volatile int*>(from); }
@@ -46,7 +50,7 @@ typedef long long Index;
 #define SEGMENT 32
 
 // What was not finite first: 16 chunk + tensor. The smallest wins, as the interpreter checks in this order.       NUM-7
-// Kernels that change the tables read the flag and raise nothing; all others may raise it and do not look at it.
+// What changes the tables reads the flag and raises nothing; all else may raise it and does not look at it.
 #define FLAG_NONE 0x7fffffff
 #define FLAG_INPUT 0
 #define FLAG_HALF_SCORES 1

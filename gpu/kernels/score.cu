@@ -4,9 +4,9 @@
 //                      norm + ranking = |q - K|^2 - |q|^2
 //   dot product        ranking[r,h,m,i] = -q[r,h,m] . K[h,m,i]
 //
-// The smaller, the better. select.cu adds the norms, so that sub-keys can be ranked before their norms are there. Scores themselves are not computed here: select.cu computes those that can win, from the
-// differences, and proves from a bound of this file's error that no other can. So no bit of a result depends on the order of
-// sums here, nor on the tile.
+// The smaller, the better. select.cu adds the norms, so that sub-keys can be ranked before their norms are there. Scores themselves
+// are not computed here: select.cu computes those that can win, from the differences, and proves from a bound of this file's error
+// that no other can. So no bit of a result depends on the order of sums here, nor on the tile.
 //
 // Shapes     queries [rows, HEADS, 2, HALF_DIM]; sub_keys [HEADS, 2, SUB_KEYS, HALF_DIM]; norms [HEADS, 2, SUB_KEYS];
 //            ranking [rows, HEADS, 2, SUB_KEYS]; all dense, row-major

@@ -5,12 +5,13 @@
 //   pair       merit x0 x1, exact in f64, smallest first (dot product: x0 + x1, largest first), equal merit by ranks
 //   slot       i SUB_KEYS + j
 //
-// Which can win: ranking is that of score.cu with the norm added. Let t be the TOP_K-th smallest and e a bound of |ranking - exact|. Every sub-key whose ranking
-// exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a larger x than each of TOP_K others, after all
-// rounding: x of the others is at most (epsilon + |q|^2 + t + e)(1 + c), its own at least (epsilon + |q|^2 + ranking - e)
-// (1 - c). (Dot product: t + 5 e, where e bounds the error of either sum.) The rest, mostly TOP_K to TOP_K + 2 of them, are
-// computed and ordered. Where numbers are so large that the bound itself may overflow, or are not finite, all are. So the
-// result is that of simple/select.cu bit for bit, whatever score_rank rounds to.
+// Which can win: ranking is that of score.cu with the norm added. Let t be the TOP_K-th smallest and e a bound of
+// |ranking - exact|. Every sub-key whose ranking exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a
+// larger x than each of TOP_K others, after all rounding: x of the others is at most (epsilon + |q|^2 + t + e)(1 + c), its own at
+// least (epsilon + |q|^2 + ranking - e)(1 - c). (Dot product: t + 5 e, where e bounds the error of either sum.) The rest, mostly
+// TOP_K to TOP_K + 2 of them, are computed and ordered. Where numbers are so large that the bound itself may overflow, are not
+// finite, or (dot product) so small that their squares vanish, all are. So the result is that of simple/select.cu bit for bit,
+// whatever score_rank rounds to.
 //
 // e = c max |K|^2 + 2 r |q| max |K|, r = c. With tensor cores r = 2^-10 + (HALF_DIM + 8) 2^-22: both factors rounded to 11 bits,
 // sums cut to 24; then more sub-keys are computed.
@@ -70,6 +71,8 @@ DEVICE float cutoff(float kth, float query_norm, float key_norm) {
     // With tensor cores numbers are rounded to 11 bits, sums are cut to 24 bits, and tiny numbers may count as 0.
     const float r = TENSOR ? 1.05f * (1.0f / 1024.0f + (float)(HALF_DIM + 8) / 4194304.0f) : c;
     const float lost = TENSOR ? 2.0f * underflow * (1.0f + sqrtf(query_norm) + sqrtf(key_norm)) : underflow;
+    // The squares of tiny numbers are 0, which says nothing of their products.
+    if (DOT_PRODUCT && !(query_norm > 1e-30f && key_norm > 1e-30f)) return __uint_as_float(0x7fc00000u);
     if (DOT_PRODUCT) return kth + 5.05f * r * product + 4.0f * lost;
     const float e = c * key_norm + 2.0f * r * product + lost;
     const float reached = fmaxf(query_norm * 1.05f + kth + e, 0.0f);

@@ -56,6 +56,8 @@ pub trait Backend {
     fn allocate(&self, name: &'static str, bytes: usize) -> Result<Self::Buffer>;
     /// Size of a buffer.
     fn bytes(&self, buffer: &Self::Buffer) -> usize;
+    /// Where a buffer begins.
+    fn address(&self, buffer: &Self::Buffer) -> u64;
     /// Host to device.
     fn write<T: Number>(&self, to: &Self::Buffer, offset: usize, from: &[T]) -> Result<()>;
     /// Device to host; waits for everything before it.

@@ -102,9 +102,13 @@ impl Cuda {
     /// The device of a stream, which all work goes to: what is put into it before a call is done before, what is put into it after
     /// is done after. It must not be recorded by others meanwhile, nor be the default stream, which cannot be recorded.
     ///
-    /// # Errors   `Error::NoNvrtc`, `Architecture`
+    /// # Errors   `Error::NoNvrtc`, `Architecture`; `Device` for the default stream
     pub fn on(stream: Arc<CudaStream>) -> Result<Self> {
         nvrtc_version()?;
+        if stream.cu_stream().is_null() {
+            let reason = "the default stream cannot be recorded; make one of its own".into();
+            return Err(Error::Device { call: "Cuda::on".into(), reason });
+        }
         let context = stream.context().clone();
         let (major, minor) = context.compute_capability().map_err(|error| driver("cuDeviceGetAttribute", error))?;
         if major < NEEDED_CAPABILITY {
@@ -254,6 +258,10 @@ impl Backend for Cuda {
         buffer.bytes
     }
 
+    fn address(&self, buffer: &Buffer) -> u64 {
+        buffer.pointer
+    }
+
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
         self.bind()?;
         let pointer = to.at(offset, size_of_val(from))?;
@@ -274,7 +282,7 @@ impl Backend for Cuda {
     fn copy(&self, to: &Buffer, to_offset: usize, from: &Buffer, from_offset: usize, bytes: usize) -> Result<()> {
         self.bind()?;
         let (to, from) = (to.at(to_offset, bytes)?, from.at(from_offset, bytes)?);
-        // SAFETY: both ranges are inside their buffers, which are alive; they are of different buffers.
+        // SAFETY: both ranges are inside their buffers, which are alive.
         unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
             .map_err(|error| driver("cuMemcpyDtoDAsync", error))
     }

@@ -194,6 +194,10 @@ impl Backend for Emulator {
         buffer.0.bytes
     }
 
+    fn address(&self, buffer: &Buffer) -> u64 {
+        buffer.0.memory as usize as u64
+    }
+
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
         self.not_recording("write")?;
         // SAFETY: `from` is readable for its size; the emulator checks the range of the buffer.

@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3, Array4};
 use crate::backend::Backend;
 use crate::driver::StepPlan;
 use crate::error::Result;
-use crate::memory::Memory;
+use crate::memory::{Memory, Read};
 use crate::tokens::{check, time_major};
 use crate::trace::Trace;
 use crate::transfer::host;
@@ -41,7 +41,7 @@ impl<B: Backend> Memory<B> {
             let to = tokens.len().min(from.saturating_add(self.until_border()));
             self.put_rows(self.queued, &time_major(tokens, from, to))?;
             if self.queued == 0 {
-                self.read = true;
+                self.read = Read::Now;
             }
             self.driver.read(&self.tables, self.room()?, self.queued * tokens.sequences(), self.rows(to - from))?;
             self.check_flag()?;
@@ -144,7 +144,7 @@ impl<B: Backend> Memory<B> {
             pair_rows: self.rows(pairs),
             counted_rows: self.rows(counted_tokens),
             counted_from: self.rows(counted_from),
-            reread: settings.border == Border::Carry || !self.read,
+            reread: settings.border == Border::Carry || self.read == Read::Before,
             has_gates: self.gates,
             has_mask: self.mask,
         }

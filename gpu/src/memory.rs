@@ -9,6 +9,17 @@ use crate::driver::{CHUNKS, Driver, FLAG_NONE, Variant};
 use crate::error::{Error, Result};
 use crate::transfer::{host, shaped4};
 
+/// What the buffers hold of the last reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// The queued tokens were read with other tables.
+    Before,
+    /// The readings of the queued tokens are of the tables as they are.
+    Now,
+    /// Whole chunks were read in one launch: parts of their readings. Nothing is queued.
+    Walked,
+}
+
 /// A bare memory whose tables, queue and work stay on a device.
 #[derive(Debug)]
 pub struct Memory<B: Backend> {
@@ -18,8 +29,7 @@ pub struct Memory<B: Backend> {
     pub(crate) queued: usize,
     pub(crate) gates: bool,
     pub(crate) mask: bool,
-    /// Whether the readings of the queued tokens are of the tables as they are.
-    pub(crate) read: bool,
+    pub(crate) read: Read,
     pub(crate) steps: usize,
     halted: Option<Error>,
     /// Why it is unknown what the tables and the queue hold, if it is.
@@ -67,7 +77,7 @@ impl<B: Backend> Memory<B> {
             queued: 0,
             gates: false,
             mask: false,
-            read: false,
+            read: Read::Before,
             steps: 0,
             halted: None,
             interrupted: None,
@@ -87,6 +97,10 @@ impl<B: Backend> Memory<B> {
     /// All there is to the memory, copied to the host.                                                 [BAT-5]
     pub fn state(&self) -> Result<State<f32>> {
         self.known()?;
+        if self.halted.is_none() && self.get::<i32>(&self.tables.flag, 0, 1)? != [FLAG_NONE] {
+            let reason = "a chunk that was fed from the device failed; call settle, which says which".into();
+            return Err(Error::Device { call: "state".into(), reason });
+        }
         let settings = self.settings().clone();
         let queued = if self.queued == 0 { None } else { Some(self.queue()?) };
         Ok(State { settings, rules: self.rules().clone(), tables: self.tables()?, queued, steps: self.steps })
@@ -137,7 +151,11 @@ impl<B: Backend> Memory<B> {
     /// # Errors   `Error::Interrupted` after an error of the device; those of the device
     pub fn reset_queue(&mut self) -> Result<()> {
         self.known()?;
-        self.queued = 0;
+        // What failed before counts as not taken.
+        match self.guarded(Self::check_flag) {
+            Err(error @ Error::Device { .. }) => return Err(error),
+            _ => self.queued = 0,
+        }
         self.clear_flag()
     }
 
@@ -153,7 +171,7 @@ impl<B: Backend> Memory<B> {
             }
             memory.put_tables(tables)?;
             memory.steps = 0;
-            memory.read = false;
+            memory.read = Read::Before;
             memory.clear_flag()
         })
     }
@@ -234,6 +252,11 @@ impl<B: Backend> Memory<B> {
             }
         };
         self.halted = Some(error.clone());
+        if chunk < self.steps {
+            // Steps that were launched after it took nothing.
+            self.steps = chunk;
+            self.queued = 0;
+        }
         Err(error)
     }
 

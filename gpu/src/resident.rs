@@ -6,10 +6,10 @@ use crate::backend::Backend;
 use crate::driver::walk::Walk;
 use crate::error::{Error, Result};
 use crate::graphs::{Launching, Work};
-use crate::memory::Memory;
+use crate::memory::{Memory, Read};
 
-/// Chunks of one launch: what its blocks count at their barriers fits into 31 bits on any device.
-const MOST_WALKED: usize = 4096;
+/// Rows of one launch, so that it does not hold the device for long: a fraction of a second.
+const MOST_WALKED: usize = 1 << 20;
 
 /// Tokens on the device, tokens first, then sequences.
 ///
@@ -54,15 +54,17 @@ impl<B: Backend> Memory<B> {
             let reason = "a failed chunk waits; call flush or reset_queue first".to_string();
             return Err(Error::Device { call: "feed_resident".into(), reason });
         }
+        let blocks = if self.can_walk_on(tokens, reads) { self.driver.walkers(tokens.sequences)? } else { None };
         self.guarded(|memory| {
-            let blocks = if memory.driver.walks() { memory.driver.walkers(tokens.sequences)? } else { None };
             let mut from = 0;
             while from < tokens.tokens {
-                let chunks = ((tokens.tokens - from) / memory.settings().chunk).min(MOST_WALKED);
+                let chunk = memory.settings().chunk;
+                let most = (MOST_WALKED / (chunk * tokens.sequences)).max(1);
+                let chunks = ((tokens.tokens - from) / chunk).min(most);
                 match blocks {
                     Some(blocks) if memory.queued == 0 && chunks > 0 => {
                         memory.walk(tokens, reads, Walk { from, chunks }, blocks)?;
-                        from += chunks * memory.settings().chunk;
+                        from += chunks * chunk;
                     }
                     _ => {
                         let to = tokens.tokens.min(from.saturating_add(memory.until_border()));
@@ -75,10 +77,29 @@ impl<B: Backend> Memory<B> {
         })
     }
 
+    /// Whether a walk is asked for, and can work on these buffers: it reads tokens where they are, 16 bytes at once, while it
+    /// writes what is read.
+    fn can_walk_on(&self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> bool {
+        let backend = &self.driver.backend;
+        let place = |buffer: &B::Buffer| {
+            let from = backend.address(buffer);
+            (from, from.saturating_add(backend.bytes(buffer) as u64))
+        };
+        let (from, to) = place(reads);
+        let given = [Some(tokens.queries), Some(tokens.values), tokens.gates, tokens.mask];
+        self.driver.walks()
+            && from % 16 == 0
+            && given
+                .into_iter()
+                .flatten()
+                .map(place)
+                .all(|(first, last)| first % 16 == 0 && (last <= from || to <= first))
+    }
+
     /// Whole chunks, with nothing queued, in one launch.
     fn walk(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer, walk: Walk, blocks: usize) -> Result<()> {
         self.driver.walk(&self.tables, self.room()?, tokens, reads, walk, blocks)?;
-        self.read = true;
+        self.read = Read::Walked;
         (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
         self.steps += walk.chunks;
         Ok(())
@@ -109,7 +130,7 @@ impl<B: Backend> Memory<B> {
         let (query, value, row) = self.row_bytes();
         let at = self.queued;
         if at == 0 {
-            self.read = true;
+            self.read = Read::Now;
         }
         let (room, backend) = (self.room()?, &self.driver.backend);
         let copy =

@@ -3,8 +3,8 @@
 use ndarray::{Array2, Array3, Array4};
 
 use crate::backend::Backend;
-use crate::error::Result;
-use crate::memory::Memory;
+use crate::error::{Error, Result};
+use crate::memory::{Memory, Read};
 use crate::transfer::{host, shaped4};
 
 /// The stage tensors of a reading; rows are (token, sequence).
@@ -45,9 +45,13 @@ fn natural(numbers: Vec<i32>) -> Vec<usize> {
 impl<B: Backend> Memory<B> {
     /// The last reading of the first `rows` rows of the queue, which the last step was computed from.
     ///
-    /// # Errors   those of the device; before the first token
+    /// # Errors   those of the device; before the first token; after a launch of whole chunks
     pub fn last_reading(&self, rows: usize) -> Result<Reading> {
         self.known()?;
+        if self.read == Read::Walked {
+            let reason = "whole chunks were read in one launch, which keeps no reading".into();
+            return Err(Error::Device { call: "last_reading".into(), reason });
+        }
         self.reading(0, rows)
     }
 

@@ -6,9 +6,9 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use common::{Scene, TINY, run_on, scene};
+use common::{Scene, TINY, WALKING, resident, run_on, scene};
 use fwpkm_gpu::emulator::{Buffer, Emulator, Graph, Module};
-use fwpkm_gpu::{Argument, Backend, Constants, Error, Memory, Number, Resident, Result, Shape, Variant};
+use fwpkm_gpu::{Argument, Backend, Constants, Error, Launching, Memory, Number, Resident, Result, Shape, Variant};
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Rules, Settings, Tables};
 
@@ -42,6 +42,9 @@ impl Backend for Failing {
     }
     fn bytes(&self, buffer: &Buffer) -> usize {
         self.emulator.bytes(buffer)
+    }
+    fn address(&self, buffer: &Buffer) -> u64 {
+        self.emulator.address(buffer)
     }
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
         self.passes("write")?;
@@ -105,7 +108,7 @@ fn new(scene: &Scene) -> (Memory<Failing>, Rc<Cell<usize>>) {
     let left = Rc::new(Cell::new(usize::MAX));
     let backend = Failing { emulator: Emulator::new(3), left: left.clone() };
     let (settings, rules, tables) = (scene.settings.clone(), scene.rules.clone(), scene.tables.clone());
-    (Memory::new(backend, settings, rules, tables, Variant::Fast(TINY)).unwrap(), left)
+    (Memory::new(backend, settings, rules, tables, Variant::Fast(WALKING)).unwrap(), left)
 }
 
 fn feed_all(memory: &mut Memory<Failing>, scene: &Scene) -> Result<()> {
@@ -147,6 +150,34 @@ fn after_any_failing_call_only_new_tables_help() {
         }
         assert!(calls > 40, "{calls} calls in all");
     }
+}
+
+#[test]
+fn a_launch_of_whole_chunks_that_fails_leaves_the_memory_interrupted() {
+    let settings = Settings { sub_keys: 5, key_dim: 4, value_dim: 4, top_k: 2, chunk: 3, ..Settings::paper() };
+    let scene = scene(1, settings, Rules::paper(), 1, &[7]);
+    let expected = run_on(Emulator::new(3), &scene, Variant::Fast(TINY)).unwrap().tables;
+    let mut seen = Vec::new();
+    for calls in 0.. {
+        let (mut memory, left) = new(&scene);
+        memory.set_launching(Launching::Persistent);
+        left.set(calls);
+        let Err(error) = resident::feed_call(&mut memory, &scene.text.slice(0, 7)) else { break };
+        left.set(usize::MAX);
+        let Error::Device { call, reason } = error else { panic!("{error}") };
+        seen.push(call.clone());
+        // Before the memory's work, and after it, nothing of it is lost.
+        if let Err(error) = memory.settle() {
+            assert_eq!(error, Error::Interrupted { call, reason });
+            memory.reset_tables(&scene.tables).unwrap();
+        }
+        if memory.steps() == 0 {
+            resident::feed_call(&mut memory, &scene.text.slice(0, 7)).unwrap();
+        }
+        memory.flush().unwrap();
+        assert_eq!(bits(&memory.tables().unwrap()), bits(&expected), "call {calls}");
+    }
+    assert!(seen.contains(&"chunk_walk".to_string()) && seen.contains(&"zero".to_string()), "{seen:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use fwpkm_gpu::{Backend, ChunkInput, Launching, Memory, Resident, Tile, Timings, Variant};
 use fwpkm_reference::{Rules, Settings, Tables};
-use ndarray::{Array, Array3, Dimension, ShapeBuilder};
+use ndarray::{Array, Array2, Array3, Dimension, ShapeBuilder};
 use ndarray_rand::rand::rngs::StdRng;
 use ndarray_rand::rand::{Rng, SeedableRng};
 use ndarray_rand::rand_distr::StandardNormal;
@@ -130,8 +130,9 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
     let ratios = extent.batches.iter().map(|&batch| verify(new()?, variant, extent, batch, &mut rng));
     let ratios = ratios.collect::<Result<Vec<_>>>()?;
     let tables = Tables::random(&extent.settings, &mut rng)?;
+    let most = extent.batches.iter().copied().max().unwrap_or(1);
     for variant in [variant, Variant::Fast(Tile::LARGE), Variant::Fast(Tile::TENSOR)] {
-        same_bits(new, variant, &extent.settings, &tables, &mut rng)?;
+        same_bits(new, variant, &extent.settings, &tables, most, &mut rng)?;
     }
     let mut measured = Measured { copy_rate: None, multiply_add_rate: None, chunks: Vec::new(), texts: Vec::new() };
     for (&sequences, ratio) in extent.batches.iter().zip(ratios) {
@@ -186,12 +187,14 @@ fn bits(reads: &[f32], tables: &Tables<f32>) -> Bits {
     [reads, &sub_keys, &slot_values].map(|numbers| numbers.iter().map(|x| x.to_bits()).collect())
 }
 
-/// One chunk on the shapes that are timed: the simple kernels give the same bits, and so does a launch of whole chunks
+/// One chunk on the shapes that are timed: the simple kernels give the same bits; and so does a launch of whole chunks of so many
+/// sequences
 fn same_bits<B: Backend>(
     new: &dyn Fn() -> Result<B>,
     variant: Variant,
     settings: &Settings,
     tables: &Tables<f32>,
+    sequences: usize,
     rng: &mut StdRng,
 ) -> Result<()> {
     let queries = normal((1, settings.chunk, settings.heads * settings.key_dim), rng);
@@ -211,26 +214,39 @@ fn same_bits<B: Backend>(
             reason: "not timed: the fast kernels do not give the bits of the simple ones".into(),
         });
     }
-    let mut memory = memory(variant)?;
-    if memory.can_walk(1)? && walked(&mut memory, &queries, &values)? != simple {
-        let reason = "not timed: chunks in one launch do not give the bits of the simple kernels".into();
-        return Err(Error::Usage { reason });
+    // Three chunks of many sequences, so that a launch of them does all of its work several times over.
+    if memory(variant)?.can_walk(sequences)? {
+        let rows = 3 * settings.chunk * sequences;
+        let queries: Array2<f32> = normal((rows, settings.heads * settings.key_dim), rng);
+        let values: Array2<f32> = normal((rows, settings.value_dim), rng);
+        let tokens = (queries.as_slice().unwrap_or_default(), values.as_slice().unwrap_or_default());
+        let fed = |launching| resident(&mut memory(variant)?, launching, sequences, tokens);
+        if fed(Launching::Persistent)? != fed(Launching::Graphs)? {
+            let reason = "not timed: chunks in one launch do not give the bits of single kernels".into();
+            return Err(Error::Usage { reason });
+        }
     }
     Ok(())
 }
 
-/// What a launch of whole chunks of one sequence gives
-fn walked<B: Backend>(memory: &mut Memory<B>, queries: &Array3<f32>, values: &Array3<f32>) -> Result<Bits> {
-    let upload = |numbers: &Array3<f32>| {
-        let buffer = memory.device().allocate("tokens", numbers.len() * 4)?;
-        memory.device().write(&buffer, 0, numbers.as_slice().unwrap_or_default())?;
+/// What tokens on the device give, tokens first, then sequences
+fn resident<B: Backend>(
+    memory: &mut Memory<B>,
+    launching: Launching,
+    sequences: usize,
+    (queries, values): (&[f32], &[f32]),
+) -> Result<Bits> {
+    let upload = |numbers: &[f32]| {
+        let buffer = memory.device().allocate("tokens", size_of_val(numbers))?;
+        memory.device().write(&buffer, 0, numbers)?;
         Ok::<_, Error>(buffer)
     };
-    let (tokens, mut read) = (queries.dim().1, vec![0.0; values.len()]);
+    let mut read = vec![0.0; values.len()];
+    let tokens = values.len() / (memory.settings().value_dim * sequences);
     let (queries, values) = (upload(queries)?, upload(values)?);
     let reads = memory.device().allocate("reads", read.len() * 4)?;
-    memory.set_launching(Launching::Persistent);
-    let tokens = Resident { tokens, sequences: 1, queries: &queries, values: &values, gates: None, mask: None };
+    memory.set_launching(launching);
+    let tokens = Resident { tokens, sequences, queries: &queries, values: &values, gates: None, mask: None };
     memory.feed_resident(&tokens, &reads)?;
     memory.settle()?;
     memory.device().read(&reads, 0, &mut read)?;

@@ -174,10 +174,15 @@ pub(crate) fn close_scenes() -> Vec<(&'static str, Scene)> {
     let mut far = scene(32, settings.clone(), Rules::paper(), 2, &[20]);
     far.tables.sub_keys.mapv_inplace(|x| 30.0 + 1e-2 * x);
     far.text.queries.mapv_inplace(|x| 30.0 + 1e-2 * x);
-    let mut far_dot = scene(33, Settings { score: Score::DotProduct, ..settings }, Rules::paper(), 2, &[20]);
+    let dot = Settings { score: Score::DotProduct, ..settings };
+    // Their squares are 0.
+    let mut tiny_dot = scene(34, dot.clone(), Rules::paper(), 2, &[20]);
+    tiny_dot.text.queries.mapv_inplace(|x| 1e-24 * x);
+    tiny_dot.tables.sub_keys.mapv_inplace(|x| 1.0 + 1e-3 * x);
+    let mut far_dot = scene(33, dot, Rules::paper(), 2, &[20]);
     far_dot.tables.sub_keys.mapv_inplace(|x| 30.0 + 1e-5 * x);
     far_dot.text.queries.mapv_inplace(|x| if x > 0.0 { 30.0 } else { -30.0 });
-    vec![("ties", ties), ("far", far), ("far, dot product", far_dot)]
+    vec![("ties", ties), ("far", far), ("far, dot product", far_dot), ("tiny, dot product", tiny_dot)]
 }
 
 /// Runs a scene on the emulator: feed in calls, then flush.
