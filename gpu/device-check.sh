@@ -27,6 +27,7 @@ if [ "${1:-}" = pack ]; then
     cargo build --release --features emulator --locked || fail 1 "the command does not build"
     cp "${CARGO_TARGET_DIR:-target}/release/fwpkm" "$here/device-check.sh" "$folder/" || fail 1 "cannot copy the command"
     pack_test device "$folder"
+    rm -rf "$folder/vectors"
     cp -R spec/vectors/certified "$folder/vectors" || fail 1 "cannot copy the vectors"
     printf 'packed into %s\n' "$folder"
     exit 0
@@ -56,7 +57,7 @@ timeout 240 ./device-test --nocapture 2>&1 | tee "$log"
 ! grep -q '^not run' "$log" || fail 1 "tests on the device did not run"
 
 step "the certified vectors"
-timeout 180 ./fwpkm check --backend cuda --vectors vectors || fail 1 "certified vectors on the device"
+timeout 300 ./fwpkm check --backend cuda --vectors vectors || fail 1 "certified vectors on the device"
 
 step "$tokens tokens, as a whole and chunk by chunk"
 timeout 180 ./fwpkm check --backend cuda --long "$tokens" || fail 1 "a long text on the device"

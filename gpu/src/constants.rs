@@ -6,6 +6,7 @@ use fwpkm_reference::{Rules, Settings};
 
 use crate::buffers::SEGMENT;
 use crate::error::{Error, Result};
+use crate::source::Kernels;
 
 /// Most sub-keys per half: a lane of the selecting warp holds n / 32 numbers in registers.
 pub const MOST_SUB_KEYS: usize = 2048;
@@ -47,13 +48,14 @@ impl Tile {
 pub struct Constants {
     values: Vec<(&'static str, f64)>,
     reals: usize,
+    pub(crate) kernels: Kernels,
 }
 
 impl Constants {
-    /// The constants of a memory.
+    /// The constants of a memory, for these kernels.
     ///
     /// # Errors   `Error::Limit` where the kernels cannot do it
-    pub fn new(settings: &Settings, rules: &Rules, tile: Tile) -> Result<Self> {
+    pub(crate) fn new(settings: &Settings, rules: &Rules, tile: Tile, kernels: Kernels) -> Result<Self> {
         settings.check()?;
         limit("sub_keys", settings.sub_keys, MOST_SUB_KEYS)?;
         limit("top_k", settings.top_k, MOST_TOP_K)?;
@@ -95,7 +97,7 @@ impl Constants {
             ("TILE", tile.side),
             ("PER", tile.per_thread),
             ("TENSOR", usize::from(tile.tensor_cores)),
-            ("WALK", usize::from(walk_bytes(settings, rules, tile).is_some())),
+            ("WALK", usize::from(kernels == Kernels::Walk)),
         ];
         let reals = [
             ("EPSILON", epsilon),
@@ -108,7 +110,7 @@ impl Constants {
         ];
         let mut values: Vec<_> = reals.to_vec();
         values.extend(integers.map(|(name, value)| (name, value as f64)));
-        Ok(Self { values, reals: reals.len() })
+        Ok(Self { values, reals: reals.len(), kernels })
     }
 
     /// Names and values.

@@ -1,6 +1,6 @@
 //! Compiled kernels, and the launches of a reading. Nothing here waits for the device.                        CHK-1
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use fwpkm_reference::{Rules, Settings};
 
@@ -9,6 +9,7 @@ use crate::buffers::{ChunkBuffers, TableBuffers};
 use crate::constants::{Constants, Tile};
 use crate::error::Result;
 use crate::graphs::Graphs;
+use crate::source::Kernels;
 use crate::timing::Launch;
 
 /// Which kernels run. Both give the same bits.
@@ -62,6 +63,8 @@ pub(crate) struct Driver<B: Backend> {
     pub(crate) rules: Rules,
     pub(crate) variant: Variant,
     module: B::Module,
+    /// Compiled when it is first asked for.
+    walk: OnceCell<B::Module>,
     /// The launches so far, where they are timed one by one.
     pub(crate) profile: RefCell<Option<Vec<Launch<B>>>>,
     pub(crate) graphs: RefCell<Graphs<B>>,
@@ -107,13 +110,15 @@ pub(crate) mod walk;
 
 impl<B: Backend> Driver<B> {
     pub(crate) fn new(backend: B, settings: &Settings, rules: &Rules, variant: Variant) -> Result<Self> {
-        let module = backend.load(&Constants::new(settings, rules, variant.tile())?)?;
+        let kernels = if variant == Variant::Simple { Kernels::Simple } else { Kernels::Fast };
+        let module = backend.load(&Constants::new(settings, rules, variant.tile(), kernels)?)?;
         Ok(Self {
             backend,
             settings: settings.clone(),
             rules: rules.clone(),
             variant,
             module,
+            walk: OnceCell::new(),
             profile: RefCell::new(None),
             graphs: RefCell::default(),
         })

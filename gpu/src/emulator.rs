@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::{Argument, Backend, Number, Shape};
 use crate::constants::Constants;
@@ -64,7 +65,11 @@ pub struct Buffer(Rc<Owned>);
 struct Owned {
     memory: *mut RawMemory,
     bytes: usize,
+    /// Where a device would have put it: nowhere else, at 512 bytes.
+    address: u64,
 }
+
+static NEXT_ADDRESS: AtomicU64 = AtomicU64::new(512);
 
 impl Drop for Owned {
     #[expect(unsafe_code, reason = "frees what was allocated")]
@@ -186,7 +191,9 @@ impl Backend for Emulator {
         if memory.is_null() {
             Err(Error::OutOfMemory { buffer: name, bytes })
         } else {
-            Ok(Buffer(Rc::new(Owned { memory, bytes })))
+            let room = (bytes as u64).next_multiple_of(512);
+            let address = NEXT_ADDRESS.fetch_add(room, Ordering::Relaxed);
+            Ok(Buffer(Rc::new(Owned { memory, bytes, address })))
         }
     }
 
@@ -195,7 +202,7 @@ impl Backend for Emulator {
     }
 
     fn address(&self, buffer: &Buffer) -> u64 {
-        buffer.0.memory as usize as u64
+        buffer.0.address
     }
 
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {

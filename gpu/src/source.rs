@@ -12,20 +12,36 @@ const FAST: [&str; 9] = [
     include_str!("../kernels/memorize.cu"),
     include_str!("../kernels/memorize_sub_keys.cu"),
     include_str!("../kernels/address.cu"),
-    include_str!("../kernels/chunk.cu"),
-];
-const SIMPLE: [&str; 5] = [
+    // Ties need all distances.
     include_str!("../kernels/simple/score.cu"),
+];
+const WALK: [&str; 1] = [include_str!("../kernels/chunk.cu")];
+const SIMPLE: [&str; 4] = [
     include_str!("../kernels/simple/select.cu"),
     include_str!("../kernels/simple/read.cu"),
     include_str!("../kernels/simple/memorize.cu"),
     include_str!("../kernels/simple/address.cu"),
 ];
 
-/// All kernels, the simple ones after the fast ones, whose functions they use.
-pub(crate) fn source() -> String {
+/// Which kernels are compiled: no more than are used, since each takes its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernels {
+    Fast,
+    /// With the fast ones, whose functions they use.
+    Simple,
+    /// With the fast ones, as before.
+    Walk,
+}
+
+/// The kernels as one text.
+pub(crate) fn source(kernels: Kernels) -> String {
     let mut text = String::from(PRELUDE);
-    for file in FAST.iter().chain(&SIMPLE) {
+    let more: &[&str] = match kernels {
+        Kernels::Fast => &[],
+        Kernels::Simple => &SIMPLE,
+        Kernels::Walk => &WALK,
+    };
+    for file in FAST.iter().chain(more) {
         text.push('\n');
         text.push_str(file);
     }

@@ -33,7 +33,7 @@ fn nvrtc(call: &str, error: result::NvrtcError) -> Error {
 
 /// Machine code of all kernels, from the cache where it is there.
 pub(super) fn cubin(constants: &Constants, architecture: &str, cache: Option<&Path>) -> Result<Vec<u8>> {
-    let (source, options) = (source(), options(constants, architecture));
+    let (source, options) = (source(constants.kernels), options(constants, architecture));
     let key = cache::key(&source, &options, nvrtc_version()?);
     if let Some(cubin) = cache.and_then(|folder| cache::load(folder, &key)) {
         return Ok(cubin);
@@ -96,9 +96,10 @@ mod tests {
 
     use super::*;
     use crate::constants::Tile;
+    use crate::source::Kernels;
 
     fn paper() -> Constants {
-        Constants::new(&Settings::paper(), &Rules::paper(), Tile::SMALL).unwrap()
+        Constants::new(&Settings::paper(), &Rules::paper(), Tile::SMALL, Kernels::Walk).unwrap()
     }
 
     /// Where NVRTC is not installed, the error says how to install it.

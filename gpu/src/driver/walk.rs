@@ -3,9 +3,10 @@
 use super::{Driver, ToArgument, Variant, int};
 use crate::backend::{Backend, Shape};
 use crate::buffers::{ChunkBuffers, TableBuffers};
-use crate::constants::{MOST_SHARED, walk_bytes};
+use crate::constants::{Constants, MOST_SHARED, walk_bytes};
 use crate::error::Result;
 use crate::resident::Resident;
+use crate::source::Kernels;
 
 const BLOCK: usize = 256;
 
@@ -25,11 +26,20 @@ impl<B: Backend> Driver<B> {
         let shared = self.hot_bytes(sequences);
         match walk_bytes(&self.settings, &self.rules, tile) {
             Some(bytes) if bytes + shared <= MOST_SHARED => {
-                let blocks = self.backend.together(&self.module, "chunk_walk", BLOCK, shared)?;
+                let blocks = self.backend.together(self.walk_module()?, "chunk_walk", BLOCK, shared)?;
                 Ok((blocks > 0).then_some(blocks))
             }
             _ => Ok(None),
         }
+    }
+
+    fn walk_module(&self) -> Result<&B::Module> {
+        if let Some(module) = self.walk.get() {
+            return Ok(module);
+        }
+        let tile = self.variant.tile();
+        let module = self.backend.load(&Constants::new(&self.settings, &self.rules, tile, Kernels::Walk)?)?;
+        Ok(self.walk.get_or_init(|| module))
     }
 
     /// The bitmap of a hot slot's rows and heads.
@@ -106,6 +116,6 @@ impl<B: Backend> Driver<B> {
             &t.report
         ];
         let shape = Shape { grid: blocks, block: BLOCK, shared: self.hot_bytes(c.sequences) };
-        self.backend.launch_together(&self.module, "chunk_walk", shape, arguments)
+        self.backend.launch_together(self.walk_module()?, "chunk_walk", shape, arguments)
     }
 }
