@@ -111,6 +111,7 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
 
         for (int e = thread; e < pair_entries; e += threads) place_entry(e, slots, arrival, base, list);
         for (int unit = thread; unit < units; unit += threads)
+            // Without a memorization gradient to the sub-keys; merits stand in for what is not read.
             slope_of_unit(unit, half_indices, half_indices, half_values, slopes, half_indices, merits, usage, rows);
         if (chunk > 0) {
             for (int e = thread; e < entries; e += threads)

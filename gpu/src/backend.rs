@@ -35,6 +35,9 @@ pub struct Shape {
     pub block: usize,
     /// Bytes of dynamic shared memory.
     pub shared: usize,
+    /// Whether all blocks run at once, since they wait for each other; no more than [`Backend::together`] says, and not while work
+    /// is recorded.
+    pub together: bool,
 }
 
 /// Memory and launches, in order, on one stream.
@@ -85,16 +88,8 @@ pub trait Backend {
         shape: Shape,
         arguments: &[Argument<Self::Buffer>],
     ) -> Result<()>;
-    /// Most blocks of a kernel that run at once, for [`Backend::launch_together`]; 0 where the device cannot do that.
+    /// Most blocks of a kernel that run at once; 0 where the device cannot do that.
     fn together(&self, module: &Self::Module, kernel: &'static str, block: usize, shared: usize) -> Result<usize>;
-    /// Runs a kernel whose blocks wait for each other; not while work is recorded.
-    fn launch_together(
-        &self,
-        module: &Self::Module,
-        kernel: &'static str,
-        shape: Shape,
-        arguments: &[Argument<Self::Buffer>],
-    ) -> Result<()>;
     /// Records what `work` launches, copies and sets to 0, and does none of it; `work` may do nothing else.
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Self::Graph>;
     /// Does what was recorded; its buffers must still be there.

@@ -137,52 +137,7 @@ impl Cuda {
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(|error| driver("cuCtxSetCurrent", error))
     }
-
-    /// Launches a kernel by one of the driver's two calls.
-    #[expect(unsafe_code, reason = "a call of the driver")]
-    fn launch_with(
-        &self,
-        call: LaunchCall,
-        module: &Module,
-        kernel: &'static str,
-        shape: Shape,
-        arguments: &[Argument<Buffer>],
-    ) -> Result<()> {
-        self.bind()?;
-        let function = module.function(kernel)?;
-        let mut words: Vec<u64> = arguments
-            .iter()
-            .map(|argument| match argument {
-                Argument::Buffer(buffer, offset) => buffer.pointer + *offset as u64,
-                Argument::Integer(value) => u64::from(value.cast_unsigned()),
-            })
-            .collect();
-        let mut pointers: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
-        let (Ok(grid), Ok(block), Ok(shared)) =
-            (c_uint::try_from(shape.grid), c_uint::try_from(shape.block), c_uint::try_from(shape.shared))
-        else {
-            return Err(Error::Device { call: kernel.into(), reason: format!("{shape:?} is too large") });
-        };
-        // SAFETY: each pointer is to 8 bytes, enough for a pointer or (little-endian) a 32-bit integer, and the driver copies
-        // them. The arguments are those of the kernel's parameters: the emulator, which counts them, runs the same calls. The
-        // kernels stay inside buffers of the sizes in buffers.rs: the emulator checks every access. Buffers are freed only after
-        // the work that uses them.
-        unsafe {
-            call(function.cu_function(), (grid, 1, 1), (block, 1, 1), shared, self.stream.cu_stream(), &mut pointers)
-        }
-        .map_err(|error| driver(kernel, error))
-    }
 }
-
-/// `cuLaunchKernel`, or `cuLaunchCooperativeKernel`.
-type LaunchCall = unsafe fn(
-    sys::CUfunction,
-    (c_uint, c_uint, c_uint),
-    (c_uint, c_uint, c_uint),
-    c_uint,
-    sys::CUstream,
-    &mut [*mut c_void],
-) -> std::result::Result<(), DriverError>;
 
 fn driver(call: &str, error: DriverError) -> Error {
     Error::Device { call: call.into(), reason: error.to_string() }
@@ -311,7 +266,30 @@ impl Backend for Cuda {
         shape: Shape,
         arguments: &[Argument<Buffer>],
     ) -> Result<()> {
-        self.launch_with(result::launch_kernel, module, kernel, shape, arguments)
+        self.bind()?;
+        let function = module.function(kernel)?;
+        let mut words: Vec<u64> = arguments
+            .iter()
+            .map(|argument| match argument {
+                Argument::Buffer(buffer, offset) => buffer.pointer + *offset as u64,
+                Argument::Integer(value) => u64::from(value.cast_unsigned()),
+            })
+            .collect();
+        let mut pointers: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
+        let (Ok(grid), Ok(block), Ok(shared)) =
+            (c_uint::try_from(shape.grid), c_uint::try_from(shape.block), c_uint::try_from(shape.shared))
+        else {
+            return Err(Error::Device { call: kernel.into(), reason: format!("{shape:?} is too large") });
+        };
+        // SAFETY: each pointer is to 8 bytes, enough for a pointer or (little-endian) a 32-bit integer, and the driver copies
+        // them. The arguments are those of the kernel's parameters: the emulator, which counts them, runs the same calls. The
+        // kernels stay inside buffers of the sizes in buffers.rs: the emulator checks every access. Buffers are freed only after
+        // the work that uses them.
+        unsafe {
+            let call = if shape.together { result::launch_cooperative_kernel } else { result::launch_kernel };
+            call(function.cu_function(), (grid, 1, 1), (block, 1, 1), shared, self.stream.cu_stream(), &mut pointers)
+        }
+        .map_err(|error| driver(kernel, error))
     }
 
     fn together(&self, module: &Module, kernel: &'static str, block: usize, shared: usize) -> Result<usize> {
@@ -328,16 +306,6 @@ impl Backend for Cuda {
             .occupancy_max_active_blocks_per_multiprocessor(u32::try_from(block).unwrap_or(u32::MAX), shared, None)
             .map_err(|error| driver("cuOccupancyMaxActiveBlocksPerMultiprocessor", error))?;
         Ok(attribute(COOPERATIVE)? * attribute(COUNT)? * usize::try_from(each).unwrap_or(0))
-    }
-
-    fn launch_together(
-        &self,
-        module: &Module,
-        kernel: &'static str,
-        shape: Shape,
-        arguments: &[Argument<Buffer>],
-    ) -> Result<()> {
-        self.launch_with(result::launch_cooperative_kernel, module, kernel, shape, arguments)
     }
 
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {

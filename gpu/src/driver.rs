@@ -96,7 +96,7 @@ impl<'a, Buffer> ToArgument<'a, Buffer> for i32 {
 }
 
 fn shape(units: usize, per_block: usize, block: usize) -> Shape {
-    Shape { grid: units.div_ceil(per_block), block, shared: 0 }
+    Shape { grid: units.div_ceil(per_block), block, shared: 0, together: false }
 }
 
 /// Shapes were checked against limits far below 2^31.
@@ -154,7 +154,7 @@ impl<B: Backend> Driver<B> {
         let (queries, values) = ((&c.queue.queries, from * query), (&c.queue.values, from * value));
         let gates = (&c.queue.gates, from);
         let arguments = arguments![&t.flag, queries, values, gates, i32::from(has_gates), int(from), int(rows)];
-        self.launch("input_check", Shape { grid, block: 256, shared: 0 }, arguments)
+        self.launch("input_check", Shape { grid, block: 256, shared: 0, together: false }, arguments)
     }
 
     /// Multiply-adds without memory.

@@ -109,18 +109,11 @@ impl Emulator {
         Self { seed, launches: Cell::new(0), recording: RefCell::new(None) }
     }
 
-    /// Runs a kernel; `cooperative`: all blocks are alive at once.
+    /// Runs a kernel.
     ///
     /// # Errors   `Error::Device` with the fault the emulator found
     #[expect(unsafe_code, reason = "the emulator is C++")]
-    pub fn run(
-        &self,
-        module: &Module,
-        kernel: &str,
-        shape: Shape,
-        cooperative: bool,
-        arguments: &[Argument<Buffer>],
-    ) -> Result<()> {
+    pub fn run(&self, module: &Module, kernel: &str, shape: Shape, arguments: &[Argument<Buffer>]) -> Result<()> {
         self.launches.set(self.launches.get() + 1);
         let seed = self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(self.launches.get());
         let device = |reason: String| Error::Device { call: format!("kernel {kernel}"), reason };
@@ -152,7 +145,7 @@ impl Emulator {
                 grid,
                 block,
                 shape.shared,
-                cooperative,
+                shape.together,
                 seed,
                 arguments.as_ptr(),
                 arguments.len(),
@@ -252,26 +245,17 @@ impl Backend for Emulator {
         shape: Shape,
         arguments: &[Argument<Buffer>],
     ) -> Result<()> {
-        if self.records(|| Operation::launch(module, kernel, shape, arguments)) {
+        if shape.together {
+            self.not_recording("a launch of blocks that wait for each other")?;
+        } else if self.records(|| Operation::launch(module, kernel, shape, arguments)) {
             return Ok(());
         }
-        self.run(module, kernel, shape, false, arguments)
+        self.run(module, kernel, shape, arguments)
     }
 
     /// As many as there are schedules worth trying.
     fn together(&self, _: &Module, _: &'static str, _: usize, _: usize) -> Result<usize> {
         Ok(3)
-    }
-
-    fn launch_together(
-        &self,
-        module: &Module,
-        kernel: &'static str,
-        shape: Shape,
-        arguments: &[Argument<Buffer>],
-    ) -> Result<()> {
-        self.not_recording("launch_together")?;
-        self.run(module, kernel, shape, true, arguments)
     }
 
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {

@@ -191,7 +191,7 @@ impl<B: Backend> Memory<B> {
     pub fn time_multiply_adds(&self, blocks: usize, rounds: i32, repeats: usize) -> Result<Vec<f64>> {
         let backend = &self.driver.backend;
         let sums = backend.allocate("sums", blocks * 256 * 4)?;
-        let shape = Shape { grid: blocks, block: 256, shared: 0 };
+        let shape = Shape { grid: blocks, block: 256, shared: 0, together: false };
         let seconds = self.driver.time(repeats, &|| self.driver.measure(shape, &sums, rounds))?;
         let found: Vec<f32> = self.get(&sums, 0, blocks * 256)?;
         if found.iter().all(|sum| (sum - 16.0).abs() < 1e-3) {

@@ -27,7 +27,7 @@ impl Device {
     }
 
     fn run(&self, kernel: &str, grid: usize, block: usize, arguments: &[Argument<Buffer>]) -> Result<(), Error> {
-        self.emulator.run(&self.module, kernel, Shape { grid, block, shared: 0 }, false, arguments)
+        self.emulator.run(&self.module, kernel, Shape { grid, block, shared: 0, together: false }, arguments)
     }
 
     fn run_together(
@@ -37,7 +37,7 @@ impl Device {
         block: usize,
         arguments: &[Argument<Buffer>],
     ) -> Result<(), Error> {
-        self.emulator.run(&self.module, kernel, Shape { grid, block, shared: 0 }, true, arguments)
+        self.emulator.run(&self.module, kernel, Shape { grid, block, shared: 0, together: true }, arguments)
     }
 }
 

@@ -81,16 +81,6 @@ impl Backend for Failing {
     fn together(&self, module: &Module, kernel: &'static str, block: usize, shared: usize) -> Result<usize> {
         self.emulator.together(module, kernel, block, shared)
     }
-    fn launch_together(
-        &self,
-        module: &Module,
-        kernel: &'static str,
-        shape: Shape,
-        arguments: &[Argument<Buffer>],
-    ) -> Result<()> {
-        self.passes(kernel)?;
-        self.emulator.launch_together(module, kernel, shape, arguments)
-    }
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         self.emulator.record(work)
     }

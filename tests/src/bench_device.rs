@@ -131,9 +131,8 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
     let ratios = ratios.collect::<Result<Vec<_>>>()?;
     let tables = Tables::random(&extent.settings, &mut rng)?;
     let most = extent.batches.iter().copied().max().unwrap_or(1);
-    for variant in [variant, Variant::Fast(Tile::LARGE), Variant::Fast(Tile::TENSOR)] {
-        same_bits(new, variant, &extent.settings, &tables, most, &mut rng)?;
-    }
+    let variants = [variant, Variant::Fast(Tile::LARGE), Variant::Fast(Tile::TENSOR)];
+    same_bits(new, &variants, &extent.settings, &tables, most, &mut rng)?;
     let mut measured = Measured { copy_rate: None, multiply_add_rate: None, chunks: Vec::new(), texts: Vec::new() };
     for (&sequences, ratio) in extent.batches.iter().zip(ratios) {
         let (settings, rules) = (extent.settings.clone(), Rules::paper());
@@ -187,43 +186,36 @@ fn bits(reads: &[f32], tables: &Tables<f32>) -> Bits {
     [reads, &sub_keys, &slot_values].map(|numbers| numbers.iter().map(|x| x.to_bits()).collect())
 }
 
-/// One chunk on the shapes that are timed: the simple kernels give the same bits; and so does a launch of whole chunks of so many
-/// sequences
+/// On the shapes that are timed, all of these give the bits of the simple kernels on one chunk; and whole chunks of so many
+/// sequences in one launch those of single kernels
 fn same_bits<B: Backend>(
     new: &dyn Fn() -> Result<B>,
-    variant: Variant,
+    variants: &[Variant],
     settings: &Settings,
     tables: &Tables<f32>,
     sequences: usize,
     rng: &mut StdRng,
 ) -> Result<()> {
-    let queries = normal((1, settings.chunk, settings.heads * settings.key_dim), rng);
-    let values = normal((1, settings.chunk, settings.value_dim), rng);
+    let mut tokens = |rows| -> (Array2<f32>, Array2<f32>) {
+        (normal((rows, settings.heads * settings.key_dim), rng), normal((rows, settings.value_dim), rng))
+    };
+    let (one, many) = (tokens(settings.chunk), tokens(3 * settings.chunk * sequences));
     let memory =
         |variant| Ok::<_, Error>(Memory::new(new()?, settings.clone(), Rules::paper(), tables.clone(), variant)?);
-    let fed = |variant| {
-        let tokens =
-            fwpkm_reference::Tokens { queries: queries.view(), values: values.view(), gates: None, mask: None };
-        let mut memory = memory(variant)?;
-        let reads = memory.feed(&tokens)?.reads;
-        Ok::<_, Error>(bits(reads.as_slice().unwrap_or_default(), &memory.tables()?))
-    };
-    let simple = fed(Variant::Simple)?;
-    if fed(variant)? != simple {
-        return Err(Error::Usage {
-            reason: "not timed: the fast kernels do not give the bits of the simple ones".into(),
-        });
-    }
-    // Three chunks of many sequences, so that a launch of them does all of its work several times over.
-    if memory(variant)?.can_walk(sequences)? {
-        let rows = 3 * settings.chunk * sequences;
-        let queries: Array2<f32> = normal((rows, settings.heads * settings.key_dim), rng);
-        let values: Array2<f32> = normal((rows, settings.value_dim), rng);
-        let tokens = (queries.as_slice().unwrap_or_default(), values.as_slice().unwrap_or_default());
-        let fed = |launching| resident(&mut memory(variant)?, launching, sequences, tokens);
-        if fed(Launching::Persistent)? != fed(Launching::Graphs)? {
-            let reason = "not timed: chunks in one launch do not give the bits of single kernels".into();
+    let simple = resident(&mut memory(Variant::Simple)?, Launching::Single, 1, &one)?;
+    for &variant in variants {
+        let mut fast = memory(variant)?;
+        if resident(&mut fast, Launching::Single, 1, &one)? != simple {
+            let reason = format!("not timed: {variant:?} does not give the bits of the simple kernels");
             return Err(Error::Usage { reason });
+        }
+        // Several chunks of many sequences, so that a launch of them does all of its work several times over.
+        if fast.can_walk(sequences)? {
+            let fed = |launching| resident(&mut memory(variant)?, launching, sequences, &many);
+            if fed(Launching::Persistent)? != fed(Launching::Graphs)? {
+                let reason = "not timed: chunks in one launch do not give the bits of single kernels".into();
+                return Err(Error::Usage { reason });
+            }
         }
     }
     Ok(())
@@ -234,15 +226,15 @@ fn resident<B: Backend>(
     memory: &mut Memory<B>,
     launching: Launching,
     sequences: usize,
-    (queries, values): (&[f32], &[f32]),
+    (queries, values): &(Array2<f32>, Array2<f32>),
 ) -> Result<Bits> {
-    let upload = |numbers: &[f32]| {
-        let buffer = memory.device().allocate("tokens", size_of_val(numbers))?;
-        memory.device().write(&buffer, 0, numbers)?;
+    let upload = |numbers: &Array2<f32>| {
+        let buffer = memory.device().allocate("tokens", numbers.len() * 4)?;
+        memory.device().write(&buffer, 0, numbers.as_slice().unwrap_or_default())?;
         Ok::<_, Error>(buffer)
     };
     let mut read = vec![0.0; values.len()];
-    let tokens = values.len() / (memory.settings().value_dim * sequences);
+    let tokens = values.nrows() / sequences;
     let (queries, values) = (upload(queries)?, upload(values)?);
     let reads = memory.device().allocate("reads", read.len() * 4)?;
     memory.set_launching(launching);

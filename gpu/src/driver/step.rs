@@ -139,7 +139,7 @@ impl<B: Backend> Driver<B> {
         let blocks = (pairs / crate::buffers::SEGMENT).min(self.blocks());
         self.launch(
             "memorize_sort_hot",
-            Shape { grid: blocks, block: 256, shared: row_heads.div_ceil(32) * 4 },
+            Shape { grid: blocks, block: 256, shared: row_heads.div_ceil(32) * 4, together: false },
             arguments![&c.hot_slot, &t.writers, &t.base, &c.list, &c.sorted, &t.counters, int(row_heads)],
         )
     }
@@ -169,7 +169,8 @@ impl<B: Backend> Driver<B> {
         let (pair_rows, has_mask) = (int(plan.pair_rows), i32::from(plan.has_mask));
         if self.settings.weight_decay != 0.0 {
             let elements = self.settings.slots() * self.settings.value_dim;
-            let blocks = Shape { grid: elements.div_ceil(256).min(self.blocks()), block: 256, shared: 0 };
+            let blocks =
+                Shape { grid: elements.div_ceil(256).min(self.blocks()), block: 256, shared: 0, together: false };
             self.launch("memorize_decay", blocks, arguments![&t.flag, mode, &t.writers, &t.slot_values])?;
         }
         self.launch(

@@ -115,7 +115,7 @@ impl<B: Backend> Driver<B> {
             &t.slopes,
             &t.report
         ];
-        let shape = Shape { grid: blocks, block: BLOCK, shared: self.hot_bytes(c.sequences) };
-        self.backend.launch_together(self.walk_module()?, "chunk_walk", shape, arguments)
+        let shape = Shape { grid: blocks, block: BLOCK, shared: self.hot_bytes(c.sequences), together: true };
+        self.backend.launch(self.walk_module()?, "chunk_walk", shape, arguments)
     }
 }
