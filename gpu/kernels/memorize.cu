@@ -45,6 +45,9 @@ DEVICE float pair_weight(IN(float) gates, IN(int) mask, int has_gates, int has_m
     return has_gates ? (float)gates[row] : 1.0f;
 }
 
+// f x; what does not count is 0, also where x is infinite.                                                       MEM-2
+DEVICE float weighted(float f, float x) { return f == 0.0f ? 0.0f : f * x; }
+
 // The warp computes the residual of one pair row.
 DEVICE void residual_row(int row, OUT(int) flag, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
                          int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals, OUT(float) pair_losses,
@@ -56,10 +59,10 @@ DEVICE void residual_row(int row, OUT(int) flag, IN(float) reads, IN(float) valu
         for (int d = block; d < min(block + 4, VALUE_DIM); d++) {
             const float residual = reads[(Index)row * VALUE_DIM + d] - values[(Index)(row + ahead) * VALUE_DIM + d];
             sum = fmaf(residual, residual, sum);
-            residuals[(Index)row * VALUE_DIM + d] = f * residual;
-            largest = fmaxf(largest, fabsf(f * residual));
+            residuals[(Index)row * VALUE_DIM + d] = weighted(f, residual);
+            largest = fmaxf(largest, fabsf(weighted(f, residual)));
         }
-    const float loss = f * (warp_sum(sum) / (float)VALUE_DIM);
+    const float loss = weighted(f, warp_sum(sum) / (float)VALUE_DIM);
     if (lane == 0) {
         pair_weights[row] = f;
         pair_losses[row] = loss;

@@ -94,7 +94,7 @@ impl<B: Backend> Memory<B> {
         Ok(memory)
     }
 
-    /// All there is to the memory, copied to the host.                                                 [BAT-5]
+    /// All there is to the memory, copied to the host; after `Error::Diverged` as after `reset_queue`.   [BAT-5]
     pub fn state(&self) -> Result<State<f32>> {
         self.known()?;
         if self.halted.is_none() && self.get::<i32>(&self.tables.flag, 0, 1)? != [FLAG_NONE] {
@@ -102,7 +102,7 @@ impl<B: Backend> Memory<B> {
             return Err(Error::Device { call: "state".into(), reason });
         }
         let settings = self.settings().clone();
-        let queued = if self.queued == 0 { None } else { Some(self.queue()?) };
+        let queued = if self.queued == 0 || self.halted.is_some() { None } else { Some(self.queue()?) };
         Ok(State { settings, rules: self.rules().clone(), tables: self.tables()?, queued, steps: self.steps })
     }
 

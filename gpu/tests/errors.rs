@@ -49,6 +49,8 @@ fn fails_alike(name: &str, scene: &Scene, expected: Option<&'static str>) {
                         "{name}: goes on"
                     );
                     assert_eq!(ours.queued(), theirs.queued(), "{name}");
+                    let (ours, theirs) = (ours.state().unwrap(), theirs.clone().into_state());
+                    assert_eq!((ours.queued, ours.steps), (theirs.queued, theirs.steps), "{name}: state");
                     found = Some(theirs_);
                     break;
                 }
@@ -106,6 +108,15 @@ fn num_7_overflow_of_every_tensor_is_the_interpreters() {
     fails_alike("reads", &reads, Some("reads"));
     let losses = scaled(&settings(), &|scene| scene.text.values[[0, 1, 0]] = 1e25);
     fails_alike("pair losses", &losses, Some("pair_losses"));
+    // The target of the second token; its pair does not count, by mask and by gate.
+    for masked in [true, false] {
+        let without = scaled(&settings(), &|scene| {
+            scene.text.values[[0, 2, 0]] = 1e25;
+            scene.text.mask = masked.then(|| ndarray::array![[true, false, true, true, true]]);
+            scene.text.gates = (!masked).then(|| ndarray::array![[1.0, 0.0, 1.0, 0.5, 1.0]]);
+        });
+        fails_alike("a pair that does not count", &without, None);
+    }
     let rates = Settings { learning_rate: 3e38, ..settings() };
     let rates = scaled(&rates, &|scene| scene.text.values *= 1e6);
     fails_alike("slot values", &rates, Some("slot_values"));

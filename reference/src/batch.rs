@@ -139,7 +139,7 @@ impl<S: Scalar> Memory<S> {
 
     /// The same with some stages replaced.
     pub fn with_stages(settings: Settings, rules: Rules, tables: Tables<S>, stages: Stages<S>) -> Result<Self> {
-        settings.check()?;
+        settings.check_in::<S>()?;
         rules.check()?;
         tables.check(&settings)?;
         let queue = Queue::default();
@@ -147,14 +147,16 @@ impl<S: Scalar> Memory<S> {
     }
 
     /// The memory as it is; a memory made from it goes on with the same bits.               [BAT-5]
+    ///
+    /// After `Error::Diverged` it is the state after `reset_queue`.
     pub fn into_state(self) -> State<S> {
-        let Self { settings, rules, tables, queue, steps, .. } = self;
-        State { settings, rules, tables, queued: queue.pending, steps }
+        let Self { settings, rules, tables, queue, steps, halted, .. } = self;
+        State { settings, rules, tables, queued: queue.pending.filter(|_| halted.is_none()), steps }
     }
 
     /// A memory that goes on from a state.                                                  [BAT-5]
     ///
-    /// # Errors   as [`Memory::new`]; `Error::Shape`, `Error::NotFinite` for queued tokens that cannot have been queued
+    /// # Errors   as [`Memory::new`]; `Error::Shape`, `Error::NotFinite`, `Error::Setting` for tokens that cannot have been queued
     pub fn from_state(state: State<S>) -> Result<Self> {
         let mut memory = Self::new(state.settings, state.rules, state.tables)?;
         if let Some(queued) = &state.queued {
@@ -249,6 +251,11 @@ impl<S: Scalar> Tokens<'_, S> {
     }
 }
 
-fn shape_is(tensor: &'static str, found: &[usize], wanted: &[usize], expected: impl Fn() -> String) -> Result<()> {
+pub(crate) fn shape_is(
+    tensor: &'static str,
+    found: &[usize],
+    wanted: &[usize],
+    expected: impl Fn() -> String,
+) -> Result<()> {
     if found == wanted { Ok(()) } else { Err(Error::Shape { tensor, expected: expected(), found: found.to_vec() }) }
 }

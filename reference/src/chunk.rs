@@ -5,7 +5,8 @@
 //! step      both gradients from the same tables and the same reading; both tables descend together
 //! ```
 
-use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Dimension, Zip};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Axis, Dimension, Zip};
 
 use crate::address::{Addressed, address};
 use crate::error::{Error, Result};
@@ -200,7 +201,9 @@ pub fn step<S: Scalar>(
         (stages.value_step)(settings, value, memorized.value_gradient[[place, d]])
     });
     let slot_values = stages.kept(slot_values);
-    diverged_unless(slot_values.iter().all(|x| x.is_finite()), number, "memorize", "slot_values")?;
+    let finite =
+        slot_values.iter().all(|x| x.is_finite()) && decay_is_finite(stages, settings, tables, &memorized.slots);
+    diverged_unless(finite, number, "memorize", "slot_values")?;
     let to_scores = memorized.half_score_gradient.as_ref();
     let addressed = addressed(stages, settings, rules, tables, chunk, reading, to_scores, number)?;
     let sub_keys = Zip::from(&tables.sub_keys)
@@ -249,13 +252,24 @@ fn addressed<S: Scalar>(
     Ok(addressed)
 }
 
+/// A number of a slot that the step did not touch, after it: only decay moves it              [CHK-2]
+fn decayed<S: Scalar>(stages: &Stages<S>, settings: &Settings, value: S) -> S {
+    let after = (stages.value_step)(settings, value, S::ZERO);
+    stages.keep.map_or(after, |keep| keep(after))
+}
+
+/// Whether decay keeps the slots finite that the step does not touch; `touched` is ascending
+fn decay_is_finite<S: Scalar>(stages: &Stages<S>, settings: &Settings, tables: &Tables<S>, touched: &[usize]) -> bool {
+    let finite = |value: &S| decayed(stages, settings, *value).is_finite();
+    let slots = tables.slot_values.axis_iter(Axis(0)).into_par_iter().enumerate();
+    settings.weight_decay == 0.0
+        || slots.all(|(slot, values)| touched.binary_search(&slot).is_ok() || values.iter().all(finite))
+}
+
 /// Applies both steps together; with decay every slot moves, else only those touched.      [CHK-2]
 pub fn apply<S: Scalar>(stages: &Stages<S>, settings: &Settings, tables: &mut Tables<S>, step: &Step<S>) {
     if settings.weight_decay != 0.0 {
-        Zip::from(&mut tables.slot_values).par_for_each(|value| {
-            let after = (stages.value_step)(settings, *value, S::ZERO);
-            *value = stages.keep.map_or(after, |keep| keep(after));
-        });
+        Zip::from(&mut tables.slot_values).par_for_each(|value| *value = decayed(stages, settings, *value));
     }
     for (row, &slot) in step.slot_values.rows().into_iter().zip(&step.memorized.slots) {
         tables.slot_values.row_mut(slot).assign(&row);

@@ -2,12 +2,26 @@
 
 use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3};
 
-use crate::batch::{Fed, Memory, Tokens, Trace};
+use crate::batch::{Fed, Memory, StepReport, Tokens, Trace};
 use crate::error::{Error, Result};
 use crate::numerics::check_finite;
 use crate::output::Output;
 use crate::projection::{Projected, Projection};
+use crate::rules::ZScore;
 use crate::scalar::Scalar;
+use crate::settings::{Norm, setting};
+use crate::tables::Tables;
+
+/// Names of a map's tensors.
+macro_rules! names {
+    ($map:literal) => {
+        [
+            concat!("projection.", $map, ".norm"),
+            concat!("projection.", $map, ".weight"),
+            concat!("projection.", $map, ".bias"),
+        ]
+    };
+}
 
 /// A layer: learned maps around a memory.
 #[derive(Clone, Debug)]
@@ -34,17 +48,27 @@ impl<S: Scalar> Layer<S> {
     /// # Errors   `Error::Shape`, `Error::NotFinite`, `Error::Setting`
     pub fn new(projection: Projection<S>, memory: Memory<S>) -> Result<Self> {
         let settings = memory.settings();
-        let hidden_dim = projection.query.norm.len();
-        projection.query.check("projection.query", hidden_dim, Some(settings.heads * settings.key_dim))?;
-        projection.value.check("projection.value", hidden_dim, Some(settings.value_dim))?;
-        projection.output.check("projection.output", settings.value_dim, Some(hidden_dim))?;
+        // W_q gives the model's width; every other length must agree with it.
+        let hidden_dim = projection.query.weight.ncols();
+        projection.query.check(names!("query"), hidden_dim, Some(settings.heads.saturating_mul(settings.key_dim)))?;
+        projection.value.check(names!("value"), hidden_dim, Some(settings.value_dim))?;
+        projection.output.check(names!("output"), settings.value_dim, Some(hidden_dim))?;
+        let too_few = |features: usize| features < 2 && memory.rules().z_score == ZScore::Sample;
+        for (name, norm, features) in [
+            ("value_norm", settings.value_norm, settings.value_dim),
+            ("query_norm", settings.query_norm, settings.heads.saturating_mul(settings.half_dim())),
+        ] {
+            if norm == Norm::ZScore && too_few(features) {
+                return Err(setting(name, "z_score", "two features or more under z_score sample"));
+            }
+        }
         match (&projection.gate, settings.output_gate || settings.gate_weighted_loss) {
-            (Some(gate), true) => gate.check("projection.gate", hidden_dim, None)?,
+            (Some(gate), true) => gate.check(names!("gate"), hidden_dim, None)?,
             (None, false) => {}
             (gate, _) => {
                 let given = if gate.is_some() { "present" } else { "absent" };
                 let allowed = "present if output_gate or gate_weighted_loss is true, else absent";
-                return Err(crate::settings::setting("projection.gate", given, allowed));
+                return Err(setting("projection.gate", given, allowed));
             }
         }
         Ok(Self { projection, hidden_dim, memory })
@@ -55,9 +79,30 @@ impl<S: Scalar> Layer<S> {
         &self.memory
     }
 
-    /// The memory inside, to flush or reset.
-    pub fn memory_mut(&mut self) -> &mut Memory<S> {
-        &mut self.memory
+    /// Closes the chunk early: [`Memory::flush`].                                               [STR-4]
+    ///
+    /// # Errors   as [`Memory::flush`]
+    pub fn flush(&mut self) -> Result<Option<StepReport<S>>> {
+        self.memory.flush()
+    }
+
+    /// The same, and adds every stage tensor to `trace`.
+    ///
+    /// # Errors   as [`Memory::flush`]
+    pub fn flush_traced(&mut self, trace: &mut Trace<S>) -> Result<Option<StepReport<S>>> {
+        self.memory.flush_traced(trace)
+    }
+
+    /// Begins a new text: [`Memory::reset_queue`].                                              [BAT-2]
+    pub fn reset_queue(&mut self) {
+        self.memory.reset_queue();
+    }
+
+    /// Replaces the tables: [`Memory::reset_tables`].                                           [BAT-2]
+    ///
+    /// # Errors   as [`Memory::reset_tables`]
+    pub fn reset_tables(&mut self, tables: Tables<S>) -> Result<()> {
+        self.memory.reset_tables(tables)
     }
 
     /// The memory inside, without the layer.
@@ -67,7 +112,7 @@ impl<S: Scalar> Layer<S> {
 
     /// Runs the layer on hidden states, [B, T, hidden].
     ///
-    /// # Errors   as [`Memory::feed`]
+    /// # Errors   as [`Memory::feed`]; `Error::Diverged` also where a projection or the output overflows (NUM-7)
     pub fn feed(&mut self, hidden: ArrayView3<S>, mask: Option<ArrayView2<bool>>) -> Result<LayerFed<S>> {
         self.run(hidden, mask, None)
     }
@@ -97,10 +142,14 @@ impl<S: Scalar> Layer<S> {
         let rows = Array2::from_shape_fn((b * t, width), |(row, i)| hidden[[row / t, row % t, i]]);
         let settings = self.memory.settings().clone();
         let stages = self.memory.stages;
+        self.memory.still_running()?;
         let mut projected = (stages.project)(&settings, self.memory.rules(), &self.projection, rows.view())?;
         projected.queries = stages.kept(projected.queries);
         projected.values = stages.kept(projected.values);
         projected.gates = projected.gates.map(|gates| stages.kept(gates));
+        self.memory.finite("projection", "queries", projected.queries.iter())?;
+        self.memory.finite("projection", "values", projected.values.iter())?;
+        self.memory.finite("projection", "gates", projected.gates.iter().flatten())?;
         let queries = by_sequence(&projected.queries, b, t);
         let values = by_sequence(&projected.values, b, t);
         let gates = projected.gates.as_ref().filter(|_| settings.gate_weighted_loss);
@@ -122,6 +171,9 @@ impl<S: Scalar> Layer<S> {
         output.mixed = stages.kept(output.mixed);
         output.layer = stages.kept(output.layer);
         output.hidden = stages.kept(output.hidden);
+        self.memory.finite("output", "mixed", output.mixed.iter())?;
+        self.memory.finite("output", "layer", output.layer.iter())?;
+        self.memory.finite("output", "hidden", output.hidden.iter())?;
         Ok(LayerFed { projected, memory: fed, output })
     }
 }

@@ -45,7 +45,7 @@ pub fn memorize<S: Scalar>(
     let mut residuals = residuals(chunk, reading.reads.view());
     let pair_losses = pair_losses(weights.view(), residuals.view());
     for (mut residual, &weight) in residuals.rows_mut().into_iter().zip(&weights) {
-        residual.mapv_inplace(|x| weight * x);
+        residual.mapv_inplace(|x| weighted(weight, x));
     }
     let writes = writes(chunk, reading.selected.slots.view(), weights.view());
     let (slots, read_counts) = read_counts(counted.slots, &writes);
@@ -60,7 +60,7 @@ pub fn memorize<S: Scalar>(
 
 /// Weight of each pair: its query's gate, 0 where masked; [pairs, sequences]               [MEM-1]
 ///
-/// A pair is (query t, value t + L) with both in the chunk; gate and mask belong to the query.
+/// A pair is (query t of the chunk, value t + L) where that value is at hand; gate and mask belong to the query.
 pub fn pair_weights<S: Scalar>(chunk: &Chunk<S>) -> Array2<S> {
     Array2::from_shape_fn((chunk.pairs(), chunk.sequences()), |(token, sequence)| {
         let present = chunk.mask.as_ref().is_none_or(|mask| mask[[token, sequence]]);
@@ -81,12 +81,17 @@ pub fn residuals<S: Scalar>(chunk: &Chunk<S>, reads: ArrayView2<S>) -> Array2<S>
     residuals
 }
 
+/// weight · x; a pair of weight 0 counts for nothing, even where x is infinite                [MEM-2]
+fn weighted<S: Scalar>(weight: S, x: S) -> S {
+    if weight == S::ZERO { S::ZERO } else { weight * x }
+}
+
 /// weight · mean over features of (read - target)²; [pairs, sequences]                     [MEM-2]
 pub fn pair_losses<S: Scalar>(weights: ArrayView2<S>, residuals: ArrayView2<S>) -> Array2<S> {
     let features = S::from_f64(residuals.ncols() as f64);
     let mut losses = weights.to_owned();
     for (loss, residual) in losses.iter_mut().zip(residuals.rows()) {
-        *loss = *loss * (sum_over(residual, residual, |a, b| a * b) / features);
+        *loss = weighted(*loss, sum_over(residual, residual, |a, b| a * b) / features);
     }
     losses
 }

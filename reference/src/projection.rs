@@ -8,7 +8,8 @@
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, Zip, s};
 
-use crate::error::{Error, Result};
+use crate::batch::shape_is;
+use crate::error::Result;
 use crate::numerics::check_finite;
 use crate::rules::{Rules, ZScore};
 use crate::scalar::{Scalar, sum, sum_over};
@@ -40,19 +41,17 @@ impl<S: Scalar> NormedLinear<S> {
         out
     }
 
-    /// Checks shapes (`inputs` wide, and `outputs` high where that is fixed) and finiteness.
-    pub fn check(&self, name: &'static str, inputs: usize, outputs: Option<usize>) -> Result<()> {
-        let high = outputs.unwrap_or(self.bias.len());
-        let fits = self.norm.len() == inputs && self.weight.dim() == (high, inputs) && self.bias.len() == high;
-        if !fits || high == 0 {
-            let found = vec![self.norm.len(), self.weight.nrows(), self.weight.ncols(), self.bias.len()];
-            let high = outputs.map_or("1 or more".to_string(), |o| o.to_string());
-            let expected = format!("norm [{inputs}], weight [{high}, {inputs}], bias [{high}]");
-            return Err(Error::Shape { tensor: name, expected, found });
-        }
-        check_finite(name, self.norm.view())?;
-        check_finite(name, self.weight.view())?;
-        check_finite(name, self.bias.view())
+    /// Checks shapes (`inputs` wide, and `outputs` high where that is fixed) and finiteness; names are those of norm, weight, bias.
+    ///
+    /// # Errors   `Error::Shape`, `Error::NotFinite`
+    pub fn check(&self, names: [&'static str; 3], inputs: usize, outputs: Option<usize>) -> Result<()> {
+        let high = outputs.unwrap_or(self.weight.nrows().max(1));
+        shape_is(names[0], self.norm.shape(), &[inputs], || format!("[in {inputs}]"))?;
+        shape_is(names[1], self.weight.shape(), &[high, inputs], || format!("[out {high}, in {inputs}]"))?;
+        shape_is(names[2], self.bias.shape(), &[high], || format!("[out {high}]"))?;
+        check_finite(names[0], self.norm.view())?;
+        check_finite(names[1], self.weight.view())?;
+        check_finite(names[2], self.bias.view())
     }
 }
 
@@ -85,6 +84,8 @@ pub struct Projected<S> {
 /// Queries, values and gates of hidden states.                                             [PRJ-6]
 ///
 /// # Shapes   hidden: [rows, hidden]
+/// Where a mean square, variance or sum of squares overflows, the row is NaN (NUM-7).
+///
 /// # Errors   `Error::Setting` where a z-score has too few features
 /// # Source   arXiv 2601.00671 eqs 8-10, App. A.3; biases, 1 + w and the mean of gate outputs from the release
 pub fn project<S: Scalar>(
@@ -112,9 +113,14 @@ pub fn project<S: Scalar>(
 /// assert!((x[0] - 3.0 / 12.5f64.sqrt()).abs() < 1e-15 && (x[1] - 8.0 / 12.5f64.sqrt()).abs() < 1e-15);
 /// ```
 pub fn rms_norm<S: Scalar>(x: ArrayView1<S>, w: ArrayView1<S>, epsilon: f64) -> Array1<S> {
-    let mean_square = sum_over(x, x, |a, b| a * b) / S::from_f64(x.len() as f64);
+    let mean_square = finite_or_nan(sum_over(x, x, |a, b| a * b) / S::from_f64(x.len() as f64));
     let scale = S::ONE / (mean_square + S::from_f64(epsilon)).sqrt();
     Zip::from(x).and(w).map_collect(|&x, &w| x * scale * (S::ONE + w))
+}
+
+/// What overflowed must not come back as the 0 that a division by it gives                   [NUM-7]
+fn finite_or_nan<S: Scalar>(x: S) -> S {
+    if x.is_finite() { x } else { S::from_f64(f64::NAN) }
 }
 
 /// W·x + b                                                                                 [PRJ-2]
@@ -154,14 +160,15 @@ pub fn z_score<S: Scalar>(mut x: ArrayViewMut1<S>, rule: ZScore) -> Result<()> {
     };
     let mean = sum(x.view()) / S::from_f64(count as f64);
     let variance = sum_over(x.view(), x.view(), |a, b| (a - mean) * (b - mean)) / S::from_f64(divisor as f64);
-    let spread = variance.sqrt() + S::from_f64(1e-6);
+    let spread = finite_or_nan(variance).sqrt() + S::from_f64(1e-6);
     x.mapv_inplace(|x| (x - mean) / spread);
     Ok(())
 }
 
 /// x / √(Σx² + 1e-6), in place                                                             [PRJ-4]
 pub fn l2<S: Scalar>(mut x: ArrayViewMut1<S>) {
-    let scale = S::ONE / (sum_over(x.view(), x.view(), |a, b| a * b) + S::from_f64(1e-6)).sqrt();
+    let squares = finite_or_nan(sum_over(x.view(), x.view(), |a, b| a * b));
+    let scale = S::ONE / (squares + S::from_f64(1e-6)).sqrt();
     x.mapv_inplace(|x| x * scale);
 }
 

@@ -1,6 +1,7 @@
 //! What a run chooses: shapes, chunk and lookahead, step size, scores, activations, normalisations.
 
 use crate::error::{Error, Result};
+use crate::scalar::Scalar;
 
 /// When a step is taken over a text.                                                 STR-2, STR-3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +160,8 @@ impl Settings {
     }
 
     /// Checks every field by itself and against the others.
+    ///
+    /// # Errors   `Error::Setting`
     pub fn check(&self) -> Result<()> {
         at_least_one("heads", self.heads)?;
         at_least_one("sub_keys", self.sub_keys)?;
@@ -190,6 +193,34 @@ impl Settings {
         }
         if self.weights_over == WeightsOver::EachHead && self.activation != Activation::Softmax {
             return Err(setting("weights_over", "each_head", "all_heads, unless activation is softmax"));
+        }
+        Ok(())
+    }
+
+    /// The same, and that no number becomes infinite or 0 by rounding to the element type.
+    ///
+    /// # Errors   `Error::Setting`
+    pub fn check_in<S: Scalar>(&self) -> Result<()> {
+        self.check()?;
+        let epsilon = match self.score {
+            Score::InverseDistance { epsilon } => Some(epsilon),
+            Score::DotProduct => None,
+        };
+        for (name, given) in [
+            ("learning_rate", Some(self.learning_rate)),
+            ("weight_decay", Some(self.weight_decay)),
+            ("addressing_weight", Some(self.addressing_weight)),
+            ("temperature", Some(self.temperature)),
+            ("rms_epsilon", Some(self.rms_epsilon)),
+            ("gradient_clip", self.gradient_clip),
+            ("epsilon", epsilon),
+        ] {
+            let given = given.unwrap_or(0.0);
+            let rounded = S::from_f64(given);
+            if !rounded.is_finite() || (rounded == S::ZERO && given != 0.0) {
+                let allowed = "a number that is neither infinite nor 0 in the element type of the tables";
+                return Err(setting(name, given, allowed));
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::numerics::check_finite;
 use crate::rules::StreamCount;
 use crate::scalar::Scalar;
-use crate::settings::{Border, Settings};
+use crate::settings::{Border, Settings, setting};
 
 /// Half scores of one chunk take at most this many bytes.
 pub const CHUNK_BYTES: u128 = 8 << 30;
@@ -50,6 +50,9 @@ impl<S: Scalar> Queued<S> {
     /// Checks that these tokens can stand in a queue
     pub(crate) fn check(&self, settings: &Settings) -> Result<()> {
         let (tokens, sequences, _) = self.queries.dim();
+        if !settings.writes {
+            return Err(setting("writes", false, "true where tokens are queued"));
+        }
         // A queue that is full would have been stepped.
         let most = settings.chunk.saturating_add(settings.lookahead).saturating_sub(1);
         if tokens == 0 || tokens > most || (settings.border == Border::Drop && tokens >= settings.chunk) {
@@ -145,8 +148,9 @@ impl<S: Scalar> Memory<S> {
     ///
     /// # Shapes   see [`Tokens`] and [`Fed`]
     /// # Errors   `Error::Shape`, `NotFinite`, `Batch`, `Presence`, `TooLarge`: nothing has changed. `Error::Diverged`:
-    ///   tokens before the failing chunk are done, the tables are as before its step, and every later call
-    ///   gives the same error until `reset_queue` or `reset_tables`
+    ///   slices and steps before the failing one are done (their reads are not returned: calls of [`Memory::until_border`]
+    ///   tokens keep them), the tables are as before its step, and every later call gives the same error until
+    ///   `reset_queue` or `reset_tables`
     /// # Source   arXiv 2601.00671 §3 and App. A.1; the release's cut by calls under rule `stream_count` = call
     pub fn feed(&mut self, tokens: &Tokens<S>) -> Result<Fed<S>> {
         self.run(tokens, None)
@@ -166,7 +170,7 @@ impl<S: Scalar> Memory<S> {
         if self.settings.writes && self.until_border() == 0 && !tokens.is_empty() {
             // A chunk whose step failed, with other tables since: its step comes first.
             let (due, keep) = self.closing();
-            fed.steps.push(self.halting(|memory| memory.step(due, keep, None, trace.as_deref_mut()))?);
+            fed.steps.extend(self.halting(|memory| memory.step(due, keep, None, trace.as_deref_mut()))?);
         }
         let mut from = 0;
         while from < tokens.len() {
@@ -183,7 +187,7 @@ impl<S: Scalar> Memory<S> {
                 self.queue.push(slice);
                 if self.is_due() {
                     let report = self.halting(|memory| memory.step_due(&reading, to - from, trace.as_deref_mut()))?;
-                    fed.steps.push(report);
+                    fed.steps.extend(report);
                 }
             }
             from = to;
@@ -224,7 +228,7 @@ impl<S: Scalar> Memory<S> {
         if tokens == 0 || never {
             return Ok(None);
         }
-        self.halting(|memory| memory.step(tokens, keep, None, trace)).map(Some)
+        self.halting(|memory| memory.step(tokens, keep, None, trace))
     }
 
     /// Queued tokens that a step of all there is would take, and how many would stay
@@ -256,7 +260,12 @@ impl<S: Scalar> Memory<S> {
     }
 
     /// The step that is due, after `slice` tokens were read as `reading`    [STR-2, STR-3, STR-5]
-    fn step_due(&mut self, reading: &Reading<S>, slice: usize, trace: Option<&mut Trace<S>>) -> Result<StepReport<S>> {
+    fn step_due(
+        &mut self,
+        reading: &Reading<S>,
+        slice: usize,
+        trace: Option<&mut Trace<S>>,
+    ) -> Result<Option<StepReport<S>>> {
         let lookahead = self.settings.lookahead;
         match (self.settings.border, self.rules.stream_count) {
             (Border::Drop, _) => {
@@ -278,11 +287,11 @@ impl<S: Scalar> Memory<S> {
         keep: usize,
         counted: Option<(&Reading<S>, usize)>,
         trace: Option<&mut Trace<S>>,
-    ) -> Result<StepReport<S>> {
+    ) -> Result<Option<StepReport<S>>> {
         self.step_from(tokens, keep, counted, None, trace)
     }
 
-    /// A step over the first `tokens` queued queries; the last `keep` tokens stay queued.
+    /// A step over the first `tokens` queued queries; the last `keep` tokens stay queued. None where nothing is queued.
     ///
     /// `counted`: what `N_i` and S count, if not the chunk itself. `reread`: the chunk's reading, if it is at hand.
     fn step_from(
@@ -292,10 +301,8 @@ impl<S: Scalar> Memory<S> {
         counted: Option<(&Reading<S>, usize)>,
         reread: Option<&Reading<S>>,
         trace: Option<&mut Trace<S>>,
-    ) -> Result<StepReport<S>> {
-        let Some(chunk) = self.queue.chunk(tokens, self.settings.lookahead) else {
-            return Ok(StepReport::nothing());
-        };
+    ) -> Result<Option<StepReport<S>>> {
+        let Some(chunk) = self.queue.chunk(tokens, self.settings.lookahead) else { return Ok(None) };
         let (settings, tables) = (&self.settings, &self.tables);
         let fresh;
         let reading = if let Some(reading) = reread {
@@ -321,7 +328,7 @@ impl<S: Scalar> Memory<S> {
             let (after, reading) = (trace.readings.len(), reading.clone());
             trace.steps.push(TracedStep { after, counted_tokens, chunk, reading, step });
         }
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Refuses chunks whose half scores would not fit
@@ -336,8 +343,20 @@ impl<S: Scalar> Memory<S> {
         Ok(())
     }
 
-    fn still_running(&self) -> Result<()> {
+    pub(crate) fn still_running(&self) -> Result<()> {
         self.halted.clone().map_or(Ok(()), Err)
+    }
+
+    /// Stops at numbers of a stage around the memory that are not finite                            [NUM-7]
+    pub(crate) fn finite<'a>(
+        &mut self,
+        stage: &'static str,
+        tensor: &'static str,
+        mut numbers: impl Iterator<Item = &'a S>,
+    ) -> Result<()> {
+        let chunk = self.steps;
+        let finite = numbers.all(|x| x.is_finite());
+        self.halting(|_| if finite { Ok(()) } else { Err(Error::Diverged { chunk, stage, tensor }) })
     }
 
     /// Remembers an error, so that a memory that missed a step is not used further
@@ -380,17 +399,6 @@ impl<S: Scalar> Fed<S> {
             self.reads.slice_mut(s![sequence, token, ..]).assign(&reading.reads.row(row));
             self.slots.slice_mut(s![sequence, token, .., ..]).assign(&reading.selected.slots.index_axis(Axis(0), row));
             self.weights.slice_mut(s![sequence, token, .., ..]).assign(&reading.weights.index_axis(Axis(0), row));
-        }
-    }
-}
-
-impl<S: Scalar> StepReport<S> {
-    fn nothing() -> Self {
-        Self {
-            pair_losses: Array2::from_elem((0, 0), S::ZERO),
-            addressing_loss: S::ZERO,
-            entropy: [S::ZERO; 2],
-            slots_touched: 0,
         }
     }
 }

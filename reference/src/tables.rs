@@ -8,7 +8,7 @@ use ndarray_rand::rand_distr::{Distribution, Normal, Uniform};
 use crate::error::{Error, Result};
 use crate::numerics::check_finite;
 use crate::scalar::Scalar;
-use crate::settings::Settings;
+use crate::settings::{Settings, setting};
 
 /// The two tables, shared by all sequences of a batch.                                      [BAT-1]
 ///
@@ -24,17 +24,18 @@ pub struct Tables<S> {
 impl<S: Scalar> Tables<S> {
     /// Initial tables: K uniform in ±1/√d_k, V normal with standard deviation 1/√d_v.        [BAT-3]
     ///
-    /// # Errors   `Error::Setting` where `settings` are not valid
+    /// # Errors   `Error::Setting` where `settings` are not valid, or the tables do not fit into memory
     /// # Source   arXiv 2601.00671 §3 and the release; the paper leaves the generator open, so does this
     pub fn random(settings: &Settings, rng: &mut impl Rng) -> Result<Self> {
-        settings.check()?;
+        settings.check_in::<S>()?;
         let (heads, n) = (settings.heads, settings.sub_keys);
+        has_room::<S>(settings, [heads, 2, n, settings.half_dim()])?;
+        has_room::<S>(settings, [n, n, settings.value_dim, 1])?;
         let bound = 1.0 / (settings.key_dim as f64).sqrt();
         let spread = 1.0 / (settings.value_dim as f64).sqrt();
-        let uniform = Uniform::new_inclusive(-bound, bound)
-            .map_err(|e| crate::settings::setting("key_dim", settings.key_dim, e.to_string()))?;
-        let normal = Normal::new(0.0, spread)
-            .map_err(|e| crate::settings::setting("value_dim", settings.value_dim, e.to_string()))?;
+        let uniform =
+            Uniform::new_inclusive(-bound, bound).map_err(|e| setting("key_dim", settings.key_dim, e.to_string()))?;
+        let normal = Normal::new(0.0, spread).map_err(|e| setting("value_dim", settings.value_dim, e.to_string()))?;
         Ok(Self {
             sub_keys: Array4::random_using((heads, 2, n, settings.half_dim()), uniform.map(S::from_f64), rng),
             slot_values: Array2::random_using((n * n, settings.value_dim), normal.map(S::from_f64), rng),
@@ -57,6 +58,15 @@ impl<S: Scalar> Tables<S> {
         check_finite("sub_keys", self.sub_keys.view())?;
         check_finite("slot_values", self.slot_values.view())
     }
+}
+
+/// Whether a table of this shape can be allocated
+fn has_room<S>(settings: &Settings, shape: [usize; 4]) -> Result<()> {
+    let numbers = shape.into_iter().try_fold(1, usize::checked_mul);
+    if numbers.is_some_and(|numbers| Vec::<S>::new().try_reserve_exact(numbers).is_ok()) {
+        return Ok(());
+    }
+    Err(setting("sub_keys", settings.sub_keys, format!("tables that fit into memory, not {shape:?} numbers")))
 }
 
 /// One step of gradient descent: p - η(clip(g) + λp).                              [MEM-5, ADR-6]

@@ -179,13 +179,11 @@ impl<S: Element> Session<S> {
 
     /// Closes the last chunk.
     pub fn flush(&mut self) -> Result<Option<StepReport<S>>> {
-        let memory = match &mut self.front {
-            Front::Memory(memory) => memory,
-            Front::Layer(layer) => layer.memory_mut(),
-        };
-        Ok(match &mut self.trace {
-            Some(trace) => memory.flush_traced(trace)?,
-            None => memory.flush()?,
+        Ok(match (&mut self.front, &mut self.trace) {
+            (Front::Memory(memory), Some(trace)) => memory.flush_traced(trace)?,
+            (Front::Memory(memory), None) => memory.flush()?,
+            (Front::Layer(layer), Some(trace)) => layer.flush_traced(trace)?,
+            (Front::Layer(layer), None) => layer.flush()?,
         })
     }
 }

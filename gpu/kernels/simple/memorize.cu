@@ -13,10 +13,10 @@ KERNEL void memorize_residual_each(OUT(int) flag, IN(float) reads, IN(float) val
     for (int d = 0; d < VALUE_DIM; d++) {
         const float residual = reads[(Index)row * VALUE_DIM + d] - values[(Index)(row + ahead) * VALUE_DIM + d];
         lanes[d / 4 % 32] = fmaf(residual, residual, lanes[d / 4 % 32]);
-        residuals[(Index)row * VALUE_DIM + d] = f * residual;
-        atomicMax(&limits[2], __float_as_uint(fabsf(f * residual)));
+        residuals[(Index)row * VALUE_DIM + d] = weighted(f, residual);
+        atomicMax(&limits[2], __float_as_uint(fabsf(weighted(f, residual))));
     }
-    const float loss = f * (lanes_sum(lanes) / (float)VALUE_DIM);
+    const float loss = weighted(f, lanes_sum(lanes) / (float)VALUE_DIM);
     pair_weights[row] = f;
     pair_losses[row] = loss;
     if (!isfinite(loss)) raise(flag, FLAG_PAIR_LOSSES);

@@ -206,3 +206,83 @@ fn bat_5_a_state_holds_fewer_queued_tokens_than_a_step_takes() {
         }
     }
 }
+
+// Nothing is queued without writes, so nothing can be: a flush would take a step.
+#[test]
+fn bat_4_a_state_without_writes_has_no_queue() {
+    let settings = Settings { chunk: 4, lookahead: 0, ..small() };
+    let mut memory = Memory::new(settings.clone(), Rules::paper(), tables(&settings, 1)).unwrap();
+    memory.feed(&text(&settings, 1, 2, 2).tokens()).unwrap();
+    let mut state = memory.into_state();
+    state.settings.writes = false;
+    let refused = Memory::from_state(state.clone()).unwrap_err();
+    assert!(matches!(refused, Error::Setting { name: "writes", .. }), "{refused}");
+    state.queued = None;
+    assert_eq!(Memory::from_state(state).unwrap().flush().unwrap(), None);
+}
+
+// A memory that stopped in a reading, and one that stopped in a step, with a full queue: their states are those after reset_queue.
+#[test]
+fn bat_5_the_state_of_a_memory_that_stopped_has_no_queue() {
+    let settings = grid(2, 2, 0);
+    for overflow in [(1, 1e200), (0, 1e300)] {
+        let mut memory = grid_memory(&settings, Rules::paper());
+        memory.feed(&hits(&settings, &[&[(0, 1.0), (1, 2.0), (0, 3.0)]]).tokens()).unwrap();
+        let mut last = hits(&settings, &[&[overflow]]);
+        if overflow.0 == 0 {
+            last.queries.fill(1e300);
+        }
+        assert!(matches!(memory.feed(&last.tokens()), Err(Error::Diverged { chunk: 1, .. })));
+        let mut reset = memory.clone();
+        reset.reset_queue();
+        let state = memory.into_state();
+        assert_eq!(state, reset.into_state());
+        assert_eq!((state.queued.is_none(), state.steps), (true, 1));
+        assert!(Memory::from_state(state).unwrap().feed(&hits(&settings, &[&[(0, 0.0)]]).tokens()).is_ok());
+    }
+}
+
+// Tables that no machine can hold, with and without overflow of their number of elements.
+#[test]
+fn bat_3_tables_that_do_not_fit_are_refused() {
+    for sub_keys in [1 << 24, 1 << 62] {
+        let settings = Settings { sub_keys, value_dim: 1 << 20, ..small() };
+        let refused = Tables::<f32>::random(&settings, &mut rng(1)).unwrap_err();
+        assert!(matches!(refused, Error::Setting { name: "sub_keys", .. }), "{refused}");
+    }
+}
+
+// Numbers that f64 has and f32 has not: each setting by itself.
+#[test]
+fn bat_1_settings_that_vanish_or_overflow_in_the_element_type_are_refused_by_name() {
+    type Change = (&'static str, fn(&mut Settings, f64), bool);
+    let changes: [Change; 7] = [
+        ("learning_rate", |s, x| s.learning_rate = x, true),
+        ("weight_decay", |s, x| s.weight_decay = x, true),
+        ("addressing_weight", |s, x| s.addressing_weight = x, true),
+        ("temperature", |s, x| s.temperature = x, false),
+        ("rms_epsilon", |s, x| s.rms_epsilon = x, false),
+        ("gradient_clip", |s, x| s.gradient_clip = Some(x), false),
+        ("epsilon", |s, x| s.score = Score::InverseDistance { epsilon: x }, false),
+    ];
+    for (field, change, may_be_zero) in changes {
+        for given in [1e-50, 1e39, 0.0] {
+            let mut settings = small();
+            change(&mut settings, given);
+            let narrow: Tables<f32> = common::narrowed(&tables(&small(), 1));
+            let refused = Memory::new(settings.clone(), Rules::paper(), narrow).map(|_| ());
+            if given == 0.0 && may_be_zero {
+                refused.unwrap();
+            } else {
+                let refused = refused.unwrap_err();
+                assert!(
+                    matches!(&refused, Error::Setting { name, .. } if *name == field),
+                    "{field} = {given}: {refused}"
+                );
+            }
+            if given != 0.0 {
+                Memory::new(settings, Rules::paper(), tables(&small(), 1)).unwrap();
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ mod properties;
 
 use crate::common;
 use crate::common::{
-    Drawn as _, ROUNDING, grid, grid_memory, grid_tables, hits, refused, small, stepped, tables, text,
+    Drawn as _, ROUNDING, grid, grid_memory, grid_tables, hits, refused, slots, small, stepped, tables, text,
 };
 use approx::assert_abs_diff_eq;
 use fwpkm_reference::rules::{PairFactor, ReadFactor};
@@ -244,4 +244,22 @@ fn mem_2_gates_of_a_bare_memory_always_count() {
     };
     assert_eq!(loss(true, false), loss(true, true));
     assert_ne!(loss(true, false), loss(false, false));
+}
+
+// The square of 1e200 is infinite, and so is the residual of 1.7e308 and -1.7e308; neither counts where the pair does not, by mask
+// or by gate, and also where the sub-keys get a gradient.
+#[test]
+fn mem_2_a_pair_of_weight_zero_cannot_overflow() {
+    for (masked, target) in [(true, 1e200), (false, 1e200), (true, -1.7e308), (false, -1.7e308)] {
+        let settings = Settings { memory_gradient_to_sub_keys: true, ..grid(2, 2, 0) };
+        let mut start = grid_tables(&settings);
+        start.slot_values[[3, 0]] = 1.7e308;
+        let mut text = hits(&settings, &[&[(0, 5.0), (3, target)]]);
+        text.mask = masked.then(|| ndarray::array![[true, false]]);
+        text.gates = (!masked).then(|| ndarray::array![[1.0, 0.0]]);
+        let mut memory = Memory::new(settings, Rules::paper(), start).unwrap();
+        let fed = memory.feed(&text.tokens()).unwrap();
+        assert_eq!(fed.steps[0].pair_losses, ndarray::array![[25.0], [0.0]]);
+        assert_eq!(slots(&memory), [5.0, 0.0, 0.0, 1.7e308]);
+    }
 }

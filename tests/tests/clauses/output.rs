@@ -35,7 +35,7 @@ fn run(settings: &Settings, hidden: &Array3<f64>, seed: u64) -> (LayerFed<f64>, 
     let memory = Memory::new(settings.clone(), Rules::paper(), tables(settings, seed)).unwrap();
     let mut layer = Layer::new(projection(settings, 4, gates, seed), memory).unwrap();
     let fed = layer.feed(hidden.view(), None).unwrap();
-    let losses = layer.memory_mut().flush().unwrap().unwrap().pair_losses;
+    let losses = layer.flush().unwrap().unwrap().pair_losses;
     (fed, losses.into_iter().collect())
 }
 

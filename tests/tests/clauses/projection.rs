@@ -219,18 +219,28 @@ fn prj_6_wrong_maps_name_their_tensor() {
         }
     };
     let fewer = |map: &mut NormedLinear<f64>| map.weight = map.weight.slice(s![1.., ..]).to_owned();
-    assert_eq!(refused(&|p| fewer(&mut p.query)), "projection.query");
-    assert_eq!(refused(&|p| fewer(&mut p.value)), "projection.value");
-    assert_eq!(refused(&|p| fewer(&mut p.output)), "projection.output");
+    assert_eq!(refused(&|p| fewer(&mut p.query)), "projection.query.weight");
+    assert_eq!(refused(&|p| fewer(&mut p.value)), "projection.value.weight");
+    assert_eq!(refused(&|p| fewer(&mut p.output)), "projection.output.weight");
     // A gate may have any number of outputs, but weight and bias must agree, and there must be one.
-    assert_eq!(refused(&|p| fewer(p.gate.as_mut().unwrap())), "projection.gate");
-    assert_eq!(refused(&|p| p.gate = Some(constant(4, &[]))), "projection.gate");
-    assert_eq!(refused(&|p| p.query = constant(4, &[0.0; 3])), "projection.query");
-    assert_eq!(refused(&|p| p.value = constant(5, &[0.0; 2])), "projection.value");
-    assert_eq!(refused(&|p| p.output.norm = Array1::zeros(3)), "projection.output");
-    assert_eq!(refused(&|p| p.value.bias[1] = f64::NAN), "projection.value");
-    assert_eq!(refused(&|p| p.output.weight[[0, 1]] = f64::INFINITY), "projection.output");
-    assert_eq!(refused(&|p| p.query.norm[0] = f64::NEG_INFINITY), "projection.query");
+    assert_eq!(refused(&|p| fewer(p.gate.as_mut().unwrap())), "projection.gate.bias");
+    assert_eq!(refused(&|p| p.gate = Some(constant(4, &[]))), "projection.gate.weight");
+    assert_eq!(refused(&|p| p.query = constant(4, &[0.0; 3])), "projection.query.weight");
+    assert_eq!(refused(&|p| p.value = constant(5, &[0.0; 2])), "projection.value.norm");
+    assert_eq!(refused(&|p| p.output.norm = Array1::zeros(3)), "projection.output.norm");
+    assert_eq!(refused(&|p| p.value.bias[1] = f64::NAN), "projection.value.bias");
+    assert_eq!(refused(&|p| p.output.weight[[0, 1]] = f64::INFINITY), "projection.output.weight");
+    assert_eq!(refused(&|p| p.query.norm[0] = f64::NEG_INFINITY), "projection.query.norm");
+
+    // One feature cannot be z-scored: refused before the first token, by the setting that asks for it.
+    for (name, value_norm, query_norm) in
+        [("value_norm", Norm::ZScore, Norm::None), ("query_norm", Norm::None, Norm::ZScore)]
+    {
+        let narrow = Settings { value_dim: 1, key_dim: 2, heads: 1, value_norm, query_norm, ..settings.clone() };
+        let memory = Memory::new(narrow.clone(), Rules::paper(), tables(&narrow, 1)).unwrap();
+        let refused = Layer::new(projection(&narrow, 4, 3, 1), memory).unwrap_err();
+        assert!(matches!(&refused, Error::Setting { name: found, .. } if *found == name), "{refused}");
+    }
 
     let mut layer = Layer::new(good, memory).unwrap();
     let wide = layer.feed(Array3::zeros((1, 2, 5)).view(), None).unwrap_err();

@@ -1,10 +1,13 @@
 //! Numbers that are not finite: refused where they are given, an error where they arise.
 
-use fwpkm_reference::settings::{Activation, Border, Score};
-use fwpkm_reference::{Error, Memory, Rules, Settings, Tables};
-use ndarray::{Array4, arr2, array};
+use fwpkm_reference::projection::{NormedLinear, Projection};
+use fwpkm_reference::settings::{Activation, Border, Norm, Score};
+use fwpkm_reference::{Error, Layer, Memory, Rules, Settings, Tables};
+use ndarray::{Array3, Array4, arr1, arr2, array};
 
-use crate::common::{Drawn as _, Text, grid, grid_tables, hits, narrowed, slots, small, table_bits, tables, text};
+use crate::common::{
+    Drawn as _, Text, cast, grid, grid_tables, hits, narrowed, projection, slots, small, table_bits, tables, text,
+};
 
 /// The tensor that a memory refuses, and where its first number that is not finite stands.
 fn refused<T>(result: fwpkm_reference::Result<T>) -> (&'static str, Vec<usize>) {
@@ -225,4 +228,92 @@ fn num_7_underflow_is_no_error() {
     text.queries[[0, 0, 0]] = 1e-170;
     let mut memory = Memory::new(settings.clone(), Rules::paper(), grid_tables(&settings)).unwrap();
     memory.feed(&text.tokens()).unwrap();
+}
+
+// 1e308 - 3·1e308 in a slot that nobody reads: without decay nothing moves it.
+#[test]
+fn num_7_decay_of_a_slot_that_was_not_read_may_overflow() {
+    for (weight_decay, fails) in [(0.0, false), (3.0, true)] {
+        let settings = Settings { weight_decay, ..grid(2, 1, 0) };
+        let mut start = grid_tables(&settings);
+        start.slot_values[[1, 0]] = 1e308;
+        let mut memory = Memory::new(settings.clone(), Rules::paper(), start.clone()).unwrap();
+        let fed = memory.feed(&hits(&settings, &[&[(0, 1.0)]]).tokens());
+        let diverged = Error::Diverged { chunk: 0, stage: "memorize", tensor: "slot_values" };
+        assert_eq!(fed.map(|_| ()).err(), fails.then_some(diverged));
+        assert_eq!(*memory.tables() == start, fails);
+    }
+}
+
+// A slot that is read may decay without harm although it would overflow without its gradient: 1e308 - (-2e308/2 + 1.5e308).
+#[test]
+fn num_7_decay_of_a_slot_that_was_read_counts_with_its_gradient() {
+    let settings = Settings { weight_decay: 3.0, learning_rate: 1.0, gradient_clip: Some(1.7e308), ..grid(2, 1, 0) };
+    let mut start = grid_tables(&settings);
+    start.slot_values[[0, 0]] = -1e150;
+    let mut memory = Memory::new(settings.clone(), Rules::paper(), start).unwrap();
+    memory.feed(&hits(&settings, &[&[(0, 1e150)]]).tokens()).unwrap();
+    assert!(slots(&memory)[0].is_finite());
+}
+
+// What a division by an overflowed number would make 0: a mean square, a variance, a sum of squares of (1e20, 0) in f32.
+#[test]
+fn num_7_projections_that_overflow_are_an_error() {
+    let settings = Settings { value_norm: Norm::None, ..small() };
+    let width = 4;
+    let diverges = |settings: &Settings, change: &dyn Fn(&mut Projection<f32>), hidden: f32| {
+        let wide = projection(settings, width, 3, 1);
+        let linear = |map: &NormedLinear<f64>| NormedLinear {
+            norm: cast(&map.norm),
+            weight: cast(&map.weight),
+            bias: cast(&map.bias),
+        };
+        let mut narrow: Projection<f32> = Projection {
+            query: linear(&wide.query),
+            value: linear(&wide.value),
+            gate: wide.gate.as_ref().map(linear),
+            output: linear(&wide.output),
+        };
+        change(&mut narrow);
+        let memory = Memory::new(settings.clone(), Rules::paper(), narrowed(&tables(settings, 1))).unwrap();
+        let mut layer = Layer::new(narrow, memory).unwrap();
+        let hidden = Array3::from_shape_fn((1, 2, width), |(_, t, i)| if (t, i) == (1, 0) { hidden } else { 1.0 });
+        let failed = match layer.feed(hidden.view(), None).map(|_| ()) {
+            Err(Error::Diverged { chunk: 0, stage, tensor }) => (stage, tensor),
+            other => panic!("{other:?}"),
+        };
+        // Stopped, as after any overflow.
+        assert!(matches!(layer.feed(Array3::zeros((1, 0, width)).view(), None), Err(Error::Diverged { .. })));
+        layer.reset_queue();
+        assert!(failed.0 == "output" || layer.feed(Array3::zeros((1, 1, width)).view(), None).is_ok());
+        failed
+    };
+    let nothing = |_: &mut Projection<f32>| {};
+    // The first map that sees it, by its mean square.
+    assert_eq!(diverges(&settings, &nothing, 1e20), ("projection", "queries"));
+    // 1e38 times 1e38; harmless hidden states, as long as the bias is.
+    let query = |p: &mut Projection<f32>| p.query.weight.row_mut(0).assign(&arr1(&[3e38, -3e38, 0.0, 0.0]));
+    assert_eq!(diverges(&settings, &query, 1e3), ("projection", "queries"));
+    let value = |p: &mut Projection<f32>| p.value.weight.row_mut(1).assign(&arr1(&[3e38, -3e38, 0.0, 0.0]));
+    assert_eq!(diverges(&settings, &value, 1e3), ("projection", "values"));
+    let gate = |p: &mut Projection<f32>| p.gate.as_mut().unwrap().weight.fill(3e38);
+    // sigmoid of an infinite sum is 1, so what must show is a sum without a sign.
+    let spread = |p: &mut Projection<f32>| {
+        gate(p);
+        p.gate.as_mut().unwrap().weight.row_mut(0).fill(-3e38);
+    };
+    assert_eq!(diverges(&settings, &spread, 1e3), ("projection", "gates"));
+    // z-score and l2 of (1e20, …): a variance and a sum of squares.
+    let large = |p: &mut Projection<f32>| p.value.weight.row_mut(0).assign(&arr1(&[1e20, 0.0, 0.0, 0.0]));
+    for value_norm in [Norm::ZScore, Norm::L2] {
+        assert_eq!(
+            diverges(&Settings { value_norm, ..small() }, &large, 1e3),
+            ("projection", "values"),
+            "{value_norm:?}"
+        );
+    }
+    // Only the way out overflows.
+    let out = |p: &mut Projection<f32>| p.output.weight.fill(3e38);
+    let (stage, tensor) = diverges(&Settings { value_norm: Norm::ZScore, ..small() }, &out, 1e3);
+    assert_eq!((stage, tensor), ("output", "layer"));
 }
