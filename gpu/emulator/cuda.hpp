@@ -104,11 +104,13 @@ template <class T> T atomicExch(emulator::Pointer<T> at, std::common_type_t<T> b
 }
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }
 inline float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
 inline int __double2int_rn(double x) { return int(std::nearbyint(x)); }
-using std::exp, std::fabs, std::isfinite, std::log, std::max, std::min, std::sqrt;
+using std::exp, std::fabs, std::fmin, std::isfinite, std::log, std::max, std::min, std::sqrt;
 
 struct float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -123,6 +125,9 @@ inline void store4(OUT(float) to, ptrdiff_t at, float4 value) {
     to[at] = value.x, to[at + 1] = value.y, to[at + 2] = value.z, to[at + 3] = value.w;
 }
 inline int load_now(OUT(int) from) { return from.element().load(true); }
+inline void prefetch(IN(float)) {}
+inline int again(int number) { return number; }
+inline unsigned load_recent(OUT(unsigned) from) { return from.element().load(true); }
 
 inline float to_tf32(float x) {
     if (!std::isfinite(x)) return x;

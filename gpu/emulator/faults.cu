@@ -93,7 +93,9 @@ KERNEL void fault_between_blocks(OUT(float) out) {
 // Sound: each block writes, all wait, each reads its neighbour's.
 KERNEL void fault_grid_barrier(OUT(int) arrivals, OUT(float) written, OUT(float) seen) {
     if (threadIdx.x == 0) written[blockIdx.x] = (float)blockIdx.x;
-    grid_barrier(arrivals, 1);
+    SHARED(int, rounds, 1);
+    if (threadIdx.x == 0) rounds[0] = 0;
+    grid_barrier(arrivals, rounds);
     if (threadIdx.x == 0) seen[blockIdx.x] = written[(blockIdx.x + 1) % gridDim.x];
 }
 

@@ -1,14 +1,14 @@
 // Stage chunk, fast: whole chunks of a text, read and stepped, in one launch.                      CHK-1, CHK-2, CHK-3, STR-2
 //
 // Every block stays until the last chunk is done; what one phase writes and another reads lies between two barriers of the grid:
-//   rows       two rows at a time: are they finite, select_unit, read_row, residual_row, count_entry, use_unit
+//   rows       two rows at a time: are they finite, select_units, read_row, residual_row, count_entry, use_unit
 //   lists      reserve_list of every entry; sum_marginal of every sub-key
 //   slopes     place_entry of every entry; slope_of_unit of every row, head and half; sum_entropy by the last block; what the
 //              chunk before counted is cleared
 //   gradient   step_key of every sub-key, into the other table; sort_hot
 //   check      only where the largest numbers seen do not exclude overflow: step_segment, then step_hot, raise the flag
 //   apply      step_segment changes the slots, apply_key the sub-keys, neither where the flag is raised; meanwhile rank_tile of the
-//              next chunk, by the sub-keys of the other table. Blocks take segments as they come to them
+//              next chunk, by the sub-keys of the other table. Warps take segments as they come to them
 //   hot        only where a slot has several segments: step_hot changes it
 // What is counted has two sets, for chunks of even and odd number, since one chunk counts before the other's counts are cleared.
 //
@@ -29,7 +29,35 @@
 
 #define SETS_COUNTERS 8
 #define SETS_LIMITS 4
-#define TAKE 8
+
+// Where the tokens of chunk `now` stand, and the set of its parity. Every phase reads `now` from shared memory, so that none of these
+// addresses is kept in registers.
+#define FIRST_ROW ((Index)now * rows)
+#define QUERIES (all_queries + FIRST_ROW * (HEADS * 2 * HALF_DIM))
+#define VALUES (all_values + FIRST_ROW * VALUE_DIM)
+#define GATES (all_gates + (has_gates ? FIRST_ROW : 0))
+#define MASK (all_mask + (has_mask ? FIRST_ROW : 0))
+#define READS (all_reads + FIRST_ROW * VALUE_DIM)
+#define COUNTERS (both_counters + set * SETS_COUNTERS)
+#define LIMITS (both_limits + set * SETS_LIMITS)
+#define COUNTS (both_counts + set * EVERY_SLOT)
+#define WRITERS (both_writers + set * EVERY_SLOT)
+#define SLOTS (both_slots + (Index)set * ALL_ENTRIES)
+
+#define ALL_ENTRIES (rows * ENTRIES)
+#define PAIR_ENTRIES (pair_rows * ENTRIES)
+#define UNITS (rows * (HEADS * 2))
+#define KEYS (HEADS * 2 * SUB_KEYS)
+#define EVERY_SLOT ((Index)SUB_KEYS * SUB_KEYS)
+// The thread of the block is read again too. 128 threads share a row.
+#define THREADS_OF_GRID ((int)gridDim.x * 256)
+#define THREAD ((int)blockIdx.x * 256 + tid)
+#define WARPS ((int)gridDim.x * 8)
+#define WARP ((int)blockIdx.x * 8 + tid / 32)
+#define LANE (tid % 32)
+#define PART (tid / 128)
+#define PLACE (tid % 128)
+#define OWN (tid / 32 * SEGMENT)
 
 // All tiles of a chunk, by all blocks.
 DEVICE void rank_chunk(IN(float) queries, IN(float) sub_keys, OUT(float) ranking, int rows, OUT(float) query_tile,
@@ -55,119 +83,110 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
     SHARED(float, key_tile, WALK ? TILE_NUMBERS : 1);
     SHARED(float, sums, WALK ? GROUPS * HALF_DIM : 1);
     SHARED(int, below, 256);
-    SHARED(int, entry_row, 2 * SEGMENT);
-    SHARED(float, entry_weight, 2 * SEGMENT);
-    SHARED(int, taken, 1);
-    const int entries = rows * ENTRIES, pair_entries = pair_rows * ENTRIES, units = rows * HEADS * 2, keys = HEADS * 2 * SUB_KEYS;
-    const int threads = (int)gridDim.x * 256, thread = (int)(blockIdx.x * 256 + threadIdx.x);
-    const int warps = threads / 32, warp = thread / 32;
-    const int part = (int)threadIdx.x / 128, t = (int)threadIdx.x % 128;  // 128 threads share a row, or a segment
-    const Index every_slot = (Index)SUB_KEYS * SUB_KEYS;
-    int round = 0;
+    SHARED(int, rounds, 1);
+    SHARED(int, current, 1);
+    SHARED(float, best_x, 256);
+    SHARED(int, best_keys, 256);
+    SHARED(int, entry_row, 8 * SEGMENT);
+    SHARED(float, entry_weight, 8 * SEGMENT);
+    if (threadIdx.x == 0) rounds[0] = 0, current[0] = -1;
     rank_chunk(all_queries, sub_keys, ranking, rows, query_tile, key_tile);
-    grid_barrier(arrivals, ++round);
-    for (int chunk = 0; chunk < chunks; chunk++) {
-        const Index first_row = (Index)chunk * rows;
-        IN(float) queries = all_queries + first_row * (HEADS * 2 * HALF_DIM);
-        IN(float) values = all_values + first_row * VALUE_DIM;
-        IN(float) gates = all_gates + (has_gates ? first_row : 0);
-        IN(int) mask = all_mask + (has_mask ? first_row : 0);
-        OUT(float) reads = all_reads + first_row * VALUE_DIM;
-        const int set = chunk % 2, other = 1 - set;
-        OUT(int) counters = both_counters + set * SETS_COUNTERS;
-        OUT(unsigned) limits = both_limits + set * SETS_LIMITS;
-        OUT(int) counts = both_counts + set * every_slot;
-        OUT(int) writers = both_writers + set * every_slot;
-        OUT(int) slots = both_slots + (Index)set * entries;
-
+    grid_barrier(arrivals, rounds);
+    for (;;) {
+        if (threadIdx.x == 0) current[0] = current[0] + 1;
+        __syncthreads();
+        int now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        if (now == chunks) break;
         for (int first = (int)blockIdx.x * 2; first < rows; first += (int)gridDim.x * 2) {
-            const int row = first + part;
+            const int row = first + PART;
             const bool exists = row < rows;
-            if (exists) check_row(row, t, flag, queries, values, gates, has_gates);
-            for (int unit = first * HEADS + (int)threadIdx.x / 32; unit < min(first + 2, rows) * HEADS; unit += 8)
-                select_unit(unit, flag, queries, sub_keys, norms, ranking, half_indices, half_values, ranks, merits, slots);
+            if (exists) check_row(row, PLACE, flag, QUERIES, VALUES, GATES, has_gates);
+            select_units(first * HEADS, min(first + 2, rows) * HEADS, best_x, best_keys, flag, QUERIES, sub_keys, norms, ranking,
+                         half_indices, half_values, ranks, merits, SLOTS);
+            read_row(exists, row, PLACE, flag, merits, SLOTS, slot_values, weights, READS, LIMITS);
             __syncthreads();
-            read_row(exists, row, t, flag, merits, slots, slot_values, weights, reads, limits);
-            __syncthreads();
-            if (row < pair_rows && t < 32)
-                residual_row(row, flag, reads, values, gates, mask, has_gates, has_mask, ahead, pair_weights, residuals,
-                             pair_losses, counters, limits);
-            if (exists && t >= 64)
-                for (int unit = t - 64; unit < HEADS * 2; unit += 64)
+            if (row < pair_rows && PLACE < 32)
+                residual_row(row, flag, READS, VALUES, GATES, MASK, has_gates, has_mask, ahead, pair_weights, residuals,
+                             pair_losses, COUNTERS, LIMITS);
+            if (exists && PLACE >= 64)
+                for (int unit = PLACE - 64; unit < HEADS * 2; unit += 64)
                     use_unit((Index)row * (HEADS * 2) + unit, half_indices, half_indices, half_values, usage, bits, words);
             __syncthreads();
-            for (int e = exists ? t : ENTRIES; e < ENTRIES; e += 128)
-                count_entry(row * ENTRIES + e, slots, entries, slots, pair_weights, pair_entries, counts, writers, arrival,
-                            counters);
+            for (int e = PLACE; e - PLACE % 32 < ENTRIES; e += 128)
+                count_entry(exists && e < ENTRIES ? row * ENTRIES + e : ALL_ENTRIES, SLOTS, ALL_ENTRIES, SLOTS, pair_weights,
+                            PAIR_ENTRIES, COUNTS, WRITERS, arrival, COUNTERS);
         }
-        grid_barrier(arrivals, ++round);
+        grid_barrier(arrivals, rounds);
 
-        for (int e = thread; e < pair_entries; e += threads)
-            reserve_list(e, slots, arrival, counts, writers, base, segment_slot, segment_first, segment_partial, hot_slot,
-                         hot_partial, counters);
-        for (int at = warp; at < 2 * SUB_KEYS; at += warps)
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        for (int e = THREAD; e - THREAD % 32 < PAIR_ENTRIES; e += THREADS_OF_GRID)
+            reserve_list(e, PAIR_ENTRIES, SLOTS, arrival, COUNTS, WRITERS, base, segment_slot, segment_first, segment_partial,
+                         hot_slot, hot_partial, COUNTERS);
+        for (int at = WARP; at < 2 * SUB_KEYS; at += WARPS)
             sum_marginal(at, half_indices, half_indices, usage, bits, words, marginal, slopes, rows);
-        grid_barrier(arrivals, ++round);
+        grid_barrier(arrivals, rounds);
 
-        for (int e = thread; e < pair_entries; e += threads) place_entry(e, slots, arrival, base, list);
-        for (int unit = thread; unit < units; unit += threads)
-            // Without a memorization gradient to the sub-keys; merits stand in for what is not read.
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        for (int e = THREAD; e < PAIR_ENTRIES; e += THREADS_OF_GRID) place_entry(e, SLOTS, arrival, base, list);
+        for (int unit = THREAD; unit < UNITS; unit += THREADS_OF_GRID)
+            // Without a memorization gradient to the sub-KEYS; merits stand in for what is not read.
             slope_of_unit(unit, half_indices, half_indices, half_values, slopes, half_indices, merits, usage, rows);
-        if (chunk > 0) {
-            for (int e = thread; e < entries; e += threads)
-                clear_entry(e, both_slots + (Index)other * entries, entries, both_slots + (Index)other * entries, pair_entries,
-                            both_counts + other * every_slot, both_writers + other * every_slot);
-            if (thread == 0) clear_totals(both_counters + other * SETS_COUNTERS, both_limits + other * SETS_LIMITS);
+        if (now > 0) {
+            for (int e = THREAD; e < ALL_ENTRIES; e += THREADS_OF_GRID)
+                clear_entry(e, both_slots + (Index)(1 - set) * ALL_ENTRIES, ALL_ENTRIES, both_slots + (Index)(1 - set) * ALL_ENTRIES, PAIR_ENTRIES,
+                            both_counts + (1 - set) * EVERY_SLOT, both_writers + (1 - set) * EVERY_SLOT);
+            if (THREAD == 0) clear_totals(both_counters + (1 - set) * SETS_COUNTERS, both_limits + (1 - set) * SETS_LIMITS);
         }
         if (blockIdx.x == gridDim.x - 1) sum_entropy(flag, marginal, report);
-        grid_barrier(arrivals, ++round);
+        grid_barrier(arrivals, rounds);
 
-        for (int unit = (int)blockIdx.x; unit < keys; unit += (int)gridDim.x) {
-            step_key(unit, sums, flag, half_indices, half_indices, usage, bits, words, queries, sub_keys, next);
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        for (int unit = (int)blockIdx.x; unit < KEYS; unit += (int)gridDim.x) {
+            step_key(unit, sums, flag, half_indices, half_indices, usage, bits, words, QUERIES, sub_keys, next);
             __syncthreads();
         }
-        sort_hot(hot_slot, writers, base, list, sorted, counters, pair_rows * HEADS, hot_bits, below);
-        grid_barrier(arrivals, ++round);
+        sort_hot(hot_slot, WRITERS, base, list, sorted, COUNTERS, pair_rows * HEADS, hot_bits, below);
+        grid_barrier(arrivals, rounds);
 
-        const float factor = step_factor(counters, rows, pair_rows, has_mask);
-        const int segments = counters[COUNT_SEGMENTS], hot = counters[COUNT_HOT];
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        const float factor = step_factor(COUNTERS, rows, pair_rows, has_mask);
+        const int segments = COUNTERS[COUNT_SEGMENTS], hot = COUNTERS[COUNT_HOT];
         // What the blocks find here is the same for all of them, so all meet at the same barriers.
-        if (!cannot_overflow(limits, factor, pair_rows)) {
-            for (int first = (int)blockIdx.x * 2; first < segments; first += (int)gridDim.x * 2)
-                step_segment(first + part < segments, first + part, t, entry_row + part * SEGMENT, entry_weight + part * SEGMENT,
-                             factor, flag, MODE_CHECK, segment_slot, segment_first, segment_partial, counts, writers, base, list,
-                             sorted, weights, residuals, partials, slot_values);
-            grid_barrier(arrivals, ++round);
-            step_hot(factor, flag, MODE_CHECK, hot_slot, hot_partial, counts, writers, partials, slot_values, counters);
-            grid_barrier(arrivals, ++round);
+        if (!cannot_overflow(LIMITS, factor, pair_rows)) {
+            for (int segment = WARP; segment < segments; segment += WARPS)
+                step_segment(segment, entry_row + OWN, entry_weight + OWN, factor, flag, MODE_CHECK, segment_slot, segment_first,
+                             segment_partial, COUNTS, WRITERS, base, list, sorted, weights, residuals, partials, slot_values);
+            grid_barrier(arrivals, rounds);
+            step_hot(factor, flag, MODE_CHECK, hot_slot, hot_partial, COUNTS, WRITERS, partials, slot_values, COUNTERS);
+            grid_barrier(arrivals, rounds);
         }
 
         const bool idle = flag[0] != FLAG_NONE;
-        // By the next sub-keys also where they are refused: then nothing that is read counts any more.
-        if (chunk + 1 < chunks)
-            rank_chunk(queries + (Index)rows * (HEADS * 2 * HALF_DIM), next, ranking, rows, query_tile, key_tile);
-        for (int key = warp; !idle && key < keys; key += warps) apply_key(key, next, sub_keys, norms);
-        for (int from = 0; !idle && from < segments;) {
-            __syncthreads();
-            if (threadIdx.x == 0) taken[0] = atomicAdd(&counters[COUNT_TAKEN], TAKE);
-            __syncthreads();
-            from = taken[0];
-            for (int first = from; first < min(from + TAKE, segments); first += 2)
-                step_segment(first + part < segments, first + part, t, entry_row + part * SEGMENT, entry_weight + part * SEGMENT,
-                             factor, flag, MODE_APPLY, segment_slot, segment_first, segment_partial, counts, writers, base, list,
-                             sorted, weights, residuals, partials, slot_values);
+        // By the next sub-KEYS also where they are refused: then nothing that is read COUNTS any more.
+        if (now + 1 < chunks)
+            rank_chunk(QUERIES + (Index)rows * (HEADS * 2 * HALF_DIM), next, ranking, rows, query_tile, key_tile);
+        for (int key = WARP; !idle && key < KEYS; key += WARPS) apply_key(key, next, sub_keys, norms);
+        const int share = 1 + segments / (4 * WARPS);
+        for (int from = 0; !idle;) {
+            if (LANE == 0) from = atomicAdd(&COUNTERS[COUNT_TAKEN], share);
+            from = __shfl_sync(FULL_WARP, from, 0);
+            if (from >= segments) break;
+            for (int segment = from; segment < min(from + share, segments); segment++)
+                step_segment(segment, entry_row + OWN, entry_weight + OWN, factor, flag, MODE_APPLY, segment_slot,
+                             segment_first, segment_partial, COUNTS, WRITERS, base, list, sorted, weights, residuals, partials,
+                             slot_values);
         }
-        if (thread == 0) next_number(flag);
-        grid_barrier(arrivals, ++round);
+        if (THREAD == 0) next_number(flag);
+        grid_barrier(arrivals, rounds);
         if (hot == 0) continue;
-        if (!idle) step_hot(factor, flag, MODE_APPLY, hot_slot, hot_partial, counts, writers, partials, slot_values, counters);
-        grid_barrier(arrivals, ++round);
+        if (!idle) step_hot(factor, flag, MODE_APPLY, hot_slot, hot_partial, COUNTS, WRITERS, partials, slot_values, COUNTERS);
+        grid_barrier(arrivals, rounds);
     }
-    const int set = (chunks - 1) % 2;
-    for (int e = thread; e < entries; e += threads)
-        clear_entry(e, both_slots + (Index)set * entries, entries, both_slots + (Index)set * entries, pair_entries,
-                    both_counts + set * every_slot, both_writers + set * every_slot);
-    if (thread == 0) {
+    const int set = (chunks - 1) % 2, tid = (int)threadIdx.x;
+    for (int e = THREAD; e < ALL_ENTRIES; e += THREADS_OF_GRID)
+        clear_entry(e, both_slots + (Index)set * ALL_ENTRIES, ALL_ENTRIES, both_slots + (Index)set * ALL_ENTRIES, PAIR_ENTRIES,
+                    both_counts + set * EVERY_SLOT, both_writers + set * EVERY_SLOT);
+    if (THREAD == 0) {
         both_counters[COUNT_REPORTED] = both_counters[set * SETS_COUNTERS + COUNT_TOUCHED];
         clear_totals(both_counters + set * SETS_COUNTERS, both_limits + set * SETS_LIMITS);
     }

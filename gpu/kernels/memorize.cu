@@ -21,7 +21,7 @@
 // Precision  f32, fused multiply-add; sums over features in lane order; sums over entries in list order
 // Order      entries of a slot ascending (row, head, place); rows are (token, sequence)
 // Grid       residual: a warp per pair row. count, lists, place, clear: a thread per entry. sort_hot, hot: blocks over hot
-//            slots. segments: blocks of 128 over segments; thread t holds features 4 t ... 4 t + 3, 4 (t + 128) and so on
+//            slots. segments: a warp per segment; lane l holds features 4 l ... 4 l + 3, 4 (l + 32) and so on
 // Limits     a row and head name a slot once, so the bitmap has rows HEADS bits (dynamic shared memory)
 //
 // Departures from the reference
@@ -48,6 +48,20 @@ DEVICE float pair_weight(IN(float) gates, IN(int) mask, int has_gates, int has_m
 // f x; what does not count is 0, also where x is infinite.                                                       MEM-2
 DEVICE float weighted(float f, float x) { return f == 0.0f ? 0.0f : f * x; }
 
+// Up to four neighbours, at 16 bytes where rows of VALUE_DIM are; 0 beyond the `left` there are.
+DEVICE float4 four_from(IN(float) from, Index at, int left) {
+    if (VALUE_DIM % 4 == 0) return load4(from, at);
+    return make_float4(from[at], left > 1 ? from[at + 1] : 0.0f, left > 2 ? from[at + 2] : 0.0f, left > 3 ? from[at + 3] : 0.0f);
+}
+DEVICE void put_four(OUT(float) to, Index at, int left, float4 numbers) {
+    if (VALUE_DIM % 4 == 0) return store4(to, at, numbers);
+    to[at] = numbers.x;
+    if (left > 1) to[at + 1] = numbers.y;
+    if (left > 2) to[at + 2] = numbers.z;
+    if (left > 3) to[at + 3] = numbers.w;
+}
+DEVICE float4 subtract(float4 a, float4 b) { return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w); }
+
 // The warp computes the residual of one pair row.
 DEVICE void residual_row(int row, OUT(int) flag, IN(float) reads, IN(float) values, IN(float) gates, IN(int) mask, int has_gates,
                          int has_mask, int ahead, OUT(float) pair_weights, OUT(float) residuals, OUT(float) pair_losses,
@@ -55,19 +69,22 @@ DEVICE void residual_row(int row, OUT(int) flag, IN(float) reads, IN(float) valu
     const int lane = threadIdx.x % 32;
     const float f = pair_weight(gates, mask, has_gates, has_mask, row);
     float sum = 0.0f, largest = 0.0f;
-    for (int block = lane * 4; block < VALUE_DIM; block += 128)
-        for (int d = block; d < min(block + 4, VALUE_DIM); d++) {
-            const float residual = reads[(Index)row * VALUE_DIM + d] - values[(Index)(row + ahead) * VALUE_DIM + d];
-            sum = fmaf(residual, residual, sum);
-            residuals[(Index)row * VALUE_DIM + d] = weighted(f, residual);
-            largest = fmaxf(largest, fabsf(weighted(f, residual)));
-        }
+#pragma unroll 4
+    for (int d = lane * 4; d < VALUE_DIM; d += 128) {
+        const Index at = (Index)row * VALUE_DIM + d, target = (Index)(row + ahead) * VALUE_DIM + d;
+        float4 numbers = subtract(four_from(reads, at, VALUE_DIM - d), four_from(values, target, VALUE_DIM - d));
+        sum = fmaf(numbers.x, numbers.x, sum), sum = fmaf(numbers.y, numbers.y, sum);
+        sum = fmaf(numbers.z, numbers.z, sum), sum = fmaf(numbers.w, numbers.w, sum);
+        numbers = make_float4(weighted(f, numbers.x), weighted(f, numbers.y), weighted(f, numbers.z), weighted(f, numbers.w));
+        largest = fmaxf(fmaxf(largest, fmaxf(fabsf(numbers.x), fabsf(numbers.y))), fmaxf(fabsf(numbers.z), fabsf(numbers.w)));
+        put_four(residuals, at, VALUE_DIM - d, numbers);
+    }
     const float loss = weighted(f, warp_sum(sum) / (float)VALUE_DIM);
     if (lane == 0) {
         pair_weights[row] = f;
         pair_losses[row] = loss;
         if (!isfinite(loss)) raise(flag, FLAG_PAIR_LOSSES);
-        if (!has_mask || mask[row] != 0) atomicAdd(&counters[COUNT_UNMASKED], 1);
+        if (PAIR_FACTOR && has_mask && mask[row] != 0) atomicAdd(&counters[COUNT_UNMASKED], 1);
     }
     grow(limits, 2, largest);
 }
@@ -82,10 +99,13 @@ memorize_residual(OUT(int) flag, IN(float) reads, IN(float) values, IN(float) ga
                      counters, limits);
 }
 
-// N_i over the counted entries, and the arrival of every entry of a pair with f != 0.                            MEM-3
+// N_i over the counted entries, and the arrival of every entry of a pair with f != 0. Whole warps come; e may be beyond all
+// entries.                                                                                                      MEM-3
 DEVICE void count_entry(int e, IN(int) counted, int counted_entries, IN(int) slots, IN(float) pair_weights, int pair_entries,
                         OUT(int) counts, OUT(int) writers, OUT(int) arrival, OUT(int) counters) {
-    if (e < counted_entries && atomicAdd(&counts[counted[e]], 1) == 0) atomicAdd(&counters[COUNT_TOUCHED], 1);
+    const bool first = e < counted_entries && atomicAdd(&counts[counted[e]], 1) == 0;
+    const int touched = __popc(__ballot_sync(FULL_WARP, first));
+    if (threadIdx.x % 32 == 0 && touched > 0) atomicAdd(&counters[COUNT_TOUCHED], touched);
     if (e < pair_entries)
         arrival[e] = pair_weights[e / ENTRIES] != 0.0f ? atomicAdd(&writers[slots[e]], 1) : -1;
 }
@@ -97,15 +117,31 @@ memorize_count(IN(int) counted, int counted_entries, IN(int) slots, IN(float) pa
     count_entry(e, counted, counted_entries, slots, pair_weights, pair_entries, counts, writers, arrival, counters);
 }
 
-// The first entry to arrive at a slot reserves room for all of them.
-DEVICE void reserve_list(int e, IN(int) slots, IN(int) arrival, IN(int) counts, IN(int) writers, OUT(int) base,
+// The first entry to arrive at a slot reserves room for all of them; a warp, which comes whole, reserves at once. e may be beyond
+// the entries.
+DEVICE void reserve_list(int e, int pair_entries, IN(int) slots, IN(int) arrival, IN(int) counts, IN(int) writers, OUT(int) base,
                          OUT(int) segment_slot, OUT(int) segment_first, OUT(int) segment_partial, OUT(int) hot_slot,
                          OUT(int) hot_partial, OUT(int) counters) {
-    if (arrival[e] != 0) return;
-    const int slot = slots[e], length = writers[slot], parts = (length + SEGMENT - 1) / SEGMENT;
+    const int lane = threadIdx.x % 32;
+    const bool reserves = e < pair_entries && arrival[min(e, pair_entries - 1)] == 0;
+    const int slot = reserves ? (int)slots[e] : 0, length = reserves ? (int)writers[slot] : 0;
+    const int parts = (length + SEGMENT - 1) / SEGMENT;
+    int lengths = length, segments = parts;  // of this lane and those before
+#pragma unroll
+    for (int apart = 1; apart < 32; apart *= 2) {
+        const int its_lengths = __shfl_up_sync(FULL_WARP, lengths, apart), its_segments = __shfl_up_sync(FULL_WARP, segments, apart);
+        if (lane >= apart) lengths += its_lengths, segments += its_segments;
+    }
+    int listed = 0, segment = 0;
+    if (lane == 31 && lengths > 0) {
+        listed = atomicAdd(&counters[COUNT_LISTED], lengths);
+        segment = atomicAdd(&counters[COUNT_SEGMENTS], segments);
+    }
+    listed = __shfl_sync(FULL_WARP, listed, 31) + lengths - length;
+    segment = __shfl_sync(FULL_WARP, segment, 31) + segments - parts;
+    if (!reserves) return;
     if (counts[slot] == 0) atomicAdd(&counters[COUNT_TOUCHED], 1);
-    base[slot] = atomicAdd(&counters[COUNT_LISTED], length);
-    const int segment = atomicAdd(&counters[COUNT_SEGMENTS], parts);
+    base[slot] = listed;
     int partial = -1;
     if (parts > 1) {
         const int hot = atomicAdd(&counters[COUNT_HOT], 1);
@@ -125,9 +161,8 @@ memorize_lists(IN(int) slots, IN(int) arrival, int pair_entries, IN(int) counts,
                OUT(int) segment_slot, OUT(int) segment_first, OUT(int) segment_partial, OUT(int) hot_slot,
                OUT(int) hot_partial, OUT(int) counters) {
     const int e = (int)(blockIdx.x * 256 + threadIdx.x);
-    if (e < pair_entries)
-        reserve_list(e, slots, arrival, counts, writers, base, segment_slot, segment_first, segment_partial, hot_slot,
-                     hot_partial, counters);
+    reserve_list(e, pair_entries, slots, arrival, counts, writers, base, segment_slot, segment_first, segment_partial, hot_slot,
+                 hot_partial, counters);
 }
 
 DEVICE void place_entry(int e, IN(int) slots, IN(int) arrival, IN(int) base, OUT(int) list) {
@@ -206,78 +241,87 @@ DEVICE bool is_idle(OUT(int) flag, int mode, IN(unsigned) limits, float factor, 
     return mode == MODE_APPLY ? flag[0] != FLAG_NONE : cannot_overflow(limits, factor, pair_rows);
 }
 
-// 128 threads of a block, of which this is number t, sum a segment, if it exists, and step its slot where it is the only one; all
-// threads of the block must come. entry_row and entry_weight have room for SEGMENT.
-DEVICE void step_segment(bool exists, int segment, int t, OUT(int) entry_row, OUT(float) entry_weight, float factor, OUT(int) flag,
-                         int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial, IN(int) counts,
-                         IN(int) writers, IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights, IN(float) residuals,
-                         OUT(float) partials, OUT(float) slot_values) {
-    const int slot = exists ? (int)segment_slot[segment] : 0, first = exists ? (int)segment_first[segment] : 0;
-    const int partial = exists ? (int)segment_partial[segment] : 0;
-    const int length = exists ? min(writers[slot] - first, SEGMENT) : 0;
-    __syncthreads();
-    if (exists && t < 32) {
-        int entry = 0x7fffffff, rank = t;
-        if (t < length) entry = partial < 0 ? list[base[slot] + t] : sorted[base[slot] + first + t];
-        if (partial < 0) {
-            rank = 0;
-            for (int other = 0; other < length; other++) rank += __shfl_sync(FULL_WARP, entry, other) < entry;
-        }
-        if (t < length) entry_row[rank] = entry / ENTRIES, entry_weight[rank] = weights[entry];
-    }
-    __syncthreads();
-    if (!exists) return;
+#define PIECE 4  // four numbers each that a lane holds at a time
+
+// The warp sums a segment, and steps its slot where it is the only one. entry_row and entry_weight have room for SEGMENT.
+DEVICE void step_segment(int segment, OUT(int) entry_row, OUT(float) entry_weight, float factor, OUT(int) flag, int mode,
+                         IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial, IN(int) counts, IN(int) writers,
+                         IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights, IN(float) residuals, OUT(float) partials,
+                         OUT(float) slot_values) {
+    const int lane = threadIdx.x % 32;
+    const int slot = segment_slot[segment], first = segment_first[segment], partial = segment_partial[segment];
+    const int length = min(writers[slot] - first, SEGMENT), begin = base[slot] + first;
     const float scale = factor / (float)max((int)counts[slot], 1);
-    for (int d = t * 4; d < VALUE_DIM; d += 512) {
-        if (VALUE_DIM % 4 == 0) {
-            float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 4
-            for (int i = 0; i < length; i++) {
-                const float w = entry_weight[i];
-                const float4 r = load4(residuals, (Index)entry_row[i] * VALUE_DIM + d);
-                sum.x = fmaf(w, r.x, sum.x), sum.y = fmaf(w, r.y, sum.y);
-                sum.z = fmaf(w, r.z, sum.z), sum.w = fmaf(w, r.w, sum.w);
+    const bool alone = partial < 0;
+    for (int from = 0; from < VALUE_DIM; from += 128 * PIECE) {
+        // The slot's numbers are on their way while its entries are looked up.
+        float4 v[PIECE], sum[PIECE];
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) {
+            const int d = from + i * 128 + lane * 4;
+            sum[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f), v[i] = sum[i];
+            if (alone && d < VALUE_DIM) v[i] = four_from(slot_values, (Index)slot * VALUE_DIM + d, VALUE_DIM - d);
+        }
+        if (from == 0) {
+            int entry = 0x7fffffff, rank = lane;
+            if (lane < length) entry = alone ? list[begin + lane] : sorted[begin + lane];
+            if (alone) {
+                rank = 0;
+                for (int other = 0; other < length; other++) rank += __shfl_sync(FULL_WARP, entry, other) < entry;
             }
-            if (partial >= 0) {
-                store4(partials, (Index)partial * VALUE_DIM + d, sum);
+            __syncwarp();
+            if (lane < length) entry_row[rank] = entry / ENTRIES, entry_weight[rank] = weights[entry];
+            __syncwarp();
+        }
+        for (int e = 0; e < length; e++) {
+            const float w = entry_weight[e];
+            const Index row = (Index)entry_row[e] * VALUE_DIM;
+#pragma unroll
+            for (int i = 0; i < PIECE; i++) {
+                const int d = from + i * 128 + lane * 4;
+                if (d >= VALUE_DIM) continue;
+                const float4 r = four_from(residuals, row + d, VALUE_DIM - d);
+                sum[i].x = fmaf(w, r.x, sum[i].x), sum[i].y = fmaf(w, r.y, sum[i].y);
+                sum[i].z = fmaf(w, r.z, sum[i].z), sum[i].w = fmaf(w, r.w, sum[i].w);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) {
+            const int d = from + i * 128 + lane * 4;
+            if (d >= VALUE_DIM) continue;
+            if (!alone) {
+                put_four(partials, (Index)partial * VALUE_DIM + d, VALUE_DIM - d, sum[i]);
+                continue;
+            }
+            const float4 g = make_float4(scale * sum[i].x, scale * sum[i].y, scale * sum[i].z, scale * sum[i].w);
+            const float4 after = make_float4(descend(v[i].x, g.x), descend(v[i].y, g.y), descend(v[i].z, g.z), descend(v[i].w, g.w));
+            if (mode == MODE_APPLY) {
+                put_four(slot_values, (Index)slot * VALUE_DIM + d, VALUE_DIM - d, after);
             } else {
-                const Index at = (Index)slot * VALUE_DIM + d;
-                const float4 v = load4(slot_values, at);
-                const float4 g = make_float4(scale * sum.x, scale * sum.y, scale * sum.z, scale * sum.w);
-                const float4 after = make_float4(descend(v.x, g.x), descend(v.y, g.y), descend(v.z, g.z), descend(v.w, g.w));
-                if (mode == MODE_APPLY) {
-                    store4(slot_values, at, after);
-                } else {
-                    if (!isfinite(g.x) || !isfinite(g.y) || !isfinite(g.z) || !isfinite(g.w))
-                        raise(flag, FLAG_VALUE_GRADIENT);
-                    if (!isfinite(after.x) || !isfinite(after.y) || !isfinite(after.z) || !isfinite(after.w))
-                        raise(flag, FLAG_SLOT_VALUES);
-                }
-            }
-        } else {
-            for (int f = d; f < min(d + 4, VALUE_DIM); f++) {
-                float sum = 0.0f;
-                for (int i = 0; i < length; i++)
-                    sum = fmaf(entry_weight[i], residuals[(Index)entry_row[i] * VALUE_DIM + f], sum);
-                if (partial >= 0) partials[(Index)partial * VALUE_DIM + f] = sum;
-                else step_feature(flag, mode, slot_values, (Index)slot * VALUE_DIM + f, scale * sum);
+                if (!isfinite(g.x) || !isfinite(g.y) || !isfinite(g.z) || !isfinite(g.w)) raise(flag, FLAG_VALUE_GRADIENT);
+                if (!isfinite(after.x) || !isfinite(after.y) || !isfinite(after.z) || !isfinite(after.w))
+                    raise(flag, FLAG_SLOT_VALUES);
             }
         }
     }
 }
 
-KERNEL void __launch_bounds__(128, 8)
+#define SEGMENT_WARPS 4
+
+KERNEL void __launch_bounds__(SEGMENT_WARPS * 32, 6)
 memorize_segments(OUT(int) flag, int mode, IN(int) segment_slot, IN(int) segment_first, IN(int) segment_partial,
                   IN(int) counts, IN(int) writers, IN(int) base, IN(int) list, IN(int) sorted, IN(float) weights,
                   IN(float) residuals, OUT(float) partials, OUT(float) slot_values, IN(int) counters, IN(unsigned) limits,
                   int samples, int pair_rows, int has_mask) {
-    SHARED(int, entry_row, SEGMENT);
-    SHARED(float, entry_weight, SEGMENT);
+    SHARED(int, entry_row, SEGMENT_WARPS * SEGMENT);
+    SHARED(float, entry_weight, SEGMENT_WARPS * SEGMENT);
     const float factor = step_factor(counters, samples, pair_rows, has_mask);
     if (is_idle(flag, mode, limits, factor, pair_rows)) return;
-    for (int segment = (int)blockIdx.x; segment < counters[COUNT_SEGMENTS]; segment += (int)gridDim.x)
-        step_segment(true, segment, (int)threadIdx.x, entry_row, entry_weight, factor, flag, mode, segment_slot, segment_first,
-                     segment_partial, counts, writers, base, list, sorted, weights, residuals, partials, slot_values);
+    const int warp = (int)threadIdx.x / 32, warps = (int)gridDim.x * SEGMENT_WARPS;
+    for (int segment = (int)blockIdx.x * SEGMENT_WARPS + warp; segment < counters[COUNT_SEGMENTS]; segment += warps)
+        step_segment(segment, entry_row + warp * SEGMENT, entry_weight + warp * SEGMENT, factor, flag, mode, segment_slot,
+                     segment_first, segment_partial, counts, writers, base, list, sorted, weights, residuals, partials,
+                     slot_values);
 }
 
 // The blocks share the hot slots.

@@ -42,6 +42,19 @@ DEVICE void multiply_add_tf32(float* sums, const unsigned* a, const unsigned* b)
 }
 // What others have written by now.
 DEVICE int load_now(const int* from) { return *reinterpret_cast<const volatile int*>(from); }
+// What others have written by now, or before, since the last barrier or launch.
+DEVICE unsigned load_recent(const unsigned* from) {
+    unsigned number;
+    asm volatile("ld.global.ca.u32 %0, [%1];" : "=r"(number) : "l"(from));
+    return number;
+}
+// Brings a number nearer, to be loaded later.
+DEVICE void prefetch(const float* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+// The same number, which the compiler does not know: what follows from it is computed again instead of kept in registers.
+DEVICE int again(int number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
 #endif
 
 typedef long long Index;
@@ -100,14 +113,16 @@ DEVICE double lanes_sum_f64(double* lanes) {
     return lanes[0];
 }
 
-// Waits until all blocks of a cooperative launch are here; what they wrote before can be read after. arrivals only ever grow, and
-// `round` is 1 for the first barrier of a launch that found them 0.
-DEVICE void grid_barrier(OUT(int) arrivals, int round) {
+// Waits until all blocks of a cooperative launch are here; what they wrote before can be read after. arrivals only ever grow;
+// `rounds` is the block's number of barriers so far, in shared memory, both 0 when a launch begins.
+DEVICE void grid_barrier(OUT(int) arrivals, OUT(int) rounds) {
     __syncthreads();
     if (threadIdx.x == 0) {
+        rounds[0] = rounds[0] + 1;
+        const int all = rounds[0] * (int)gridDim.x;
         __threadfence();
         atomicAdd(&arrivals[0], 1);
-        while (load_now(&arrivals[0]) < round * (int)gridDim.x) SPIN_PAUSE();
+        while (load_now(&arrivals[0]) < all) SPIN_PAUSE();
         __threadfence();
     }
     __syncthreads();

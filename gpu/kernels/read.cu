@@ -10,7 +10,7 @@
 // Precision  weights in f64, rounded once; sums of a group in lane order with one term per lane and pass (term e of lane e mod
 //            32); reads in f32, entries ascending, fused multiply-add
 // Grid       one block of 128 per row: warp 0 computes the weights, then thread t holds features 4 t ... 4 t + 3, 4 (t + 128)
-//            and so on; row loads of several entries are independent
+//            and so on; the loads of AT_ONCE entries are under way together, the first before the weights
 //
 // Departures from the reference
 //   1. Weights come from merits: no logarithm and exponential for the paper's settings, and only one rounding to f32.
@@ -53,12 +53,29 @@ DEVICE void weigh(IN(double) merits, Index first, OUT(float) weights) {
 
 DEVICE void grow(OUT(unsigned) limits, int which, float magnitude) {
     const unsigned largest = __reduce_max_sync(FULL_WARP, __float_as_uint(magnitude));
-    if (threadIdx.x % 32 == 0) atomicMax(&limits[which], largest);
+    // They only grow, so an older one that is as large will do.
+    if (threadIdx.x % 32 == 0 && largest > load_recent(&limits[which])) atomicMax(&limits[which], largest);
+}
+
+#define AT_ONCE 8
+
+// Four numbers, from d on, of the slots of entries `first` to first + AT_ONCE - 1; the last entry again beyond the end.
+DEVICE void load_slots(IN(int) slots, IN(float) slot_values, Index row, int first, int d, float4* numbers) {
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++)
+        numbers[i] = load4(slot_values, (Index)slots[row * ENTRIES + min(first + i, ENTRIES - 1)] * VALUE_DIM + d);
 }
 
 // 128 threads of a block, of which this is number t, read a row, if it exists; all threads of the block must come.
 DEVICE void read_row(bool exists, Index row, int t, OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_values,
                      OUT(float) weights, OUT(float) reads, OUT(unsigned) limits) {
+    // The first numbers are on their way while the weights are computed: to registers where there are enough, else nearer.
+    const bool early = !WALK && VALUE_DIM % 4 == 0 && ACTIVATION == 0 && INVERSE_PRODUCTS;
+    float4 numbers[AT_ONCE];
+    if (early && exists && t * 4 < VALUE_DIM) load_slots(slots, slot_values, row, 0, t * 4, numbers);
+    if (!early && exists && t * 4 < VALUE_DIM)
+        for (int e = 0; e < min(ENTRIES, AT_ONCE); e++)
+            prefetch(slot_values + ((Index)slots[row * ENTRIES + e] * VALUE_DIM + t * 4));
     if (exists && t < 32) {
         weigh(merits, row * ENTRIES, weights);
         float largest = 0.0f;
@@ -76,13 +93,17 @@ DEVICE void read_row(bool exists, Index row, int t, OUT(int) flag, IN(double) me
     for (int d = t * 4; d < VALUE_DIM; d += 512) {
         if (VALUE_DIM % 4 == 0) {
             float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 8
-            for (int e = 0; e < ENTRIES; e++) {
-                const float w = weights[row * ENTRIES + e];
-                const float4 v = load4(slot_values, (Index)slots[row * ENTRIES + e] * VALUE_DIM + d);
-                sum.x = fmaf(w, v.x, sum.x), sum.y = fmaf(w, v.y, sum.y);
-                sum.z = fmaf(w, v.z, sum.z), sum.w = fmaf(w, v.w, sum.w);
-                largest = fmaxf(fmaxf(fmaxf(largest, fabsf(v.x)), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+            for (int first = 0; first < ENTRIES; first += AT_ONCE) {
+                if (!early || first > 0 || d != t * 4) load_slots(slots, slot_values, row, first, d, numbers);
+#pragma unroll
+                for (int i = 0; i < AT_ONCE; i++) {
+                    if (first + i >= ENTRIES) break;
+                    const float w = weights[row * ENTRIES + first + i];
+                    const float4 v = numbers[i];
+                    sum.x = fmaf(w, v.x, sum.x), sum.y = fmaf(w, v.y, sum.y);
+                    sum.z = fmaf(w, v.z, sum.z), sum.w = fmaf(w, v.w, sum.w);
+                    largest = fmaxf(fmaxf(fmaxf(largest, fabsf(v.x)), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+                }
             }
             store4(reads, row * VALUE_DIM + d, sum);
             if (!isfinite(sum.x) || !isfinite(sum.y) || !isfinite(sum.z) || !isfinite(sum.w)) raise(flag, FLAG_READS);
@@ -102,7 +123,7 @@ DEVICE void read_row(bool exists, Index row, int t, OUT(int) flag, IN(double) me
     grow(limits, 0, largest);
 }
 
-KERNEL void __launch_bounds__(128)
+KERNEL void __launch_bounds__(128, 6)
 read_slots(OUT(int) flag, IN(double) merits, IN(int) slots, IN(float) slot_values, OUT(float) weights,
            OUT(float) reads, OUT(unsigned) limits) {
     read_row(true, blockIdx.x, (int)threadIdx.x, flag, merits, slots, slot_values, weights, reads, limits);

@@ -6,7 +6,7 @@
 //   slot       i SUB_KEYS + j
 //
 // Which can win: ranking is that of score.cu with the norm added. Let t be the TOP_K-th smallest and e a bound of
-// |ranking - exact|. Every sub-key whose ranking exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a
+// |ranking - exact|; t may also be larger. Every sub-key whose ranking exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a
 // larger x than each of TOP_K others, after all rounding: x of the others is at most (epsilon + |q|^2 + t + e)(1 + c), its own at
 // least (epsilon + |q|^2 + ranking - e)(1 - c). (Dot product: t + 5 e, where e bounds the error of either sum.) The rest, mostly
 // TOP_K to TOP_K + 2 of them, are computed and ordered. Where numbers are so large that the bound itself may overflow, are not
@@ -23,8 +23,8 @@
 //            ranks (32 a + b), merits (f64), slots [rows, HEADS, TOP_K]
 // Precision  x in f32, merits in f64: products of two f32 are exact
 // Ties       half: lower index; pair: lower rank in half 0, then in half 1
-// Grid       8 warps per block, one warp per (row, head); lane l of a warp holds ranking values l, l + 32, ...; then candidate
-//            l of the half; then candidate pair l
+// Grid       8 warps per block for 4 (row, head), one warp per half; lane l of a warp holds ranking values l, l + 32, ...; then
+//            candidate l of the half; then one of the two warps candidate pair l
 // Limits     SUB_KEYS <= 2048 (64 registers of ranking values per lane), TOP_K <= 32 (one lane per rank)
 //
 // Departures from the reference
@@ -43,22 +43,35 @@ DEVICE float from_ordered_bits(unsigned bits) {
     return __uint_as_float(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits);
 }
 
-// The count-th smallest of all lanes' values.
-DEVICE float smallest(const float* values, int count) {
-    unsigned floor = 0;
-    for (int found = 0;;) {
+// A number that TOP_K of all lanes' values do not exceed, and few others.
+DEVICE float nearly_smallest(const float* values) {
+    const int lane = threadIdx.x % 32;
+    if (TOP_K <= 8) {
+        // The TOP_K-th smallest of the lanes' smallest: at least that of all, and no more than a few are between.
+        float mine = values[0];
+#pragma unroll
+        for (int j = 1; j < LANE_VALUES; j++) mine = fminf(mine, values[j]);
+        int place = 0;
+#pragma unroll 8
+        for (int other = 0; other < 32; other++) {
+            const float its = __shfl_sync(FULL_WARP, mine, other);
+            place += its < mine || (its == mine && other < lane);
+        }
+        const unsigned found = __ballot_sync(FULL_WARP, place == TOP_K - 1);
+        return __shfl_sync(FULL_WARP, mine, __ffs((int)found) - 1);
+    }
+    // The TOP_K-th smallest of the different values; what was found wraps around, beyond all that was not.
+    unsigned from = 0;
+#pragma unroll 1
+    for (int found = 1;; found++) {
         unsigned mine = 0xffffffffu;
 #pragma unroll
-        for (int j = 0; j < LANE_VALUES; j++) {
-            const unsigned bits = ordered_bits(values[j]);
-            if (bits > floor && bits < mine) mine = bits;
-        }
-        floor = __reduce_min_sync(FULL_WARP, mine);
-        if (floor == 0xffffffffu) return from_ordered_bits(floor);
-#pragma unroll
-        for (int j = 0; j < LANE_VALUES; j++)
-            found += __popc(__ballot_sync(FULL_WARP, ordered_bits(values[j]) == floor));
-        if (found >= count) return from_ordered_bits(floor);
+        for (int j = 0; j < LANE_VALUES; j++) mine = min(mine, ordered_bits(values[j]) - from);
+        const unsigned least = __reduce_min_sync(FULL_WARP, mine);
+        if (least >= 0u - from && from != 0) return __uint_as_float(0x7f800000u);
+        if (found == TOP_K) return from_ordered_bits(from + least);
+        from += least + 1;
+        if (from == 0) return __uint_as_float(0x7f800000u);
     }
 }
 
@@ -79,31 +92,57 @@ DEVICE float cutoff(float kth, float query_norm, float key_norm) {
     return kth + 3.05f * e + 2.05f * c * ((float)EPSILON + reached);
 }
 
-#define TOGETHER 4
+#define TOGETHER 8
 
-// x of the warp's query half and TOGETHER sub-keys, whose loads and sums do not wait for each other.
-DEVICE void distances(const float4* query, IN(float) sub_keys, const Index* keys, float* x) {
+// Lane-order sums of TOGETHER numbers: that of number t in lanes 4 t ... 4 t + 3. Each step adds what warp_sum adds, where it is
+// still wanted.
+DEVICE float warp_sums(float* x) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int t = 0; t < TOGETHER; t++) x[t] = 0.0f;
+    for (int left = TOGETHER / 2, apart = 16; left > 0; left /= 2, apart /= 2)
 #pragma unroll
-    for (int i = 0; i < QUADS; i++) {
-        const float4 q = query[i];
+        for (int t = 0; t < left; t++) {
+            const bool upper = (lane & apart) != 0;
+            const float wanted = upper ? x[t + left] : x[t], given = upper ? x[t] : x[t + left];
+            x[t] = wanted + __shfl_xor_sync(FULL_WARP, given, apart);
+        }
+    x[0] += __shfl_xor_sync(FULL_WARP, x[0], 2);
+    x[0] += __shfl_xor_sync(FULL_WARP, x[0], 1);
+    return x[0];
+}
+
+// x of the warp's query half and of the sub-keys that the first lanes hold, each in its lane.
+DEVICE float distances(const float4* query, IN(float) sub_keys, int half, int key, int count) {
+    const int lane = threadIdx.x % 32;
+    float mine = 0.0f;
+#pragma unroll 1
+    for (int first = 0; first < count; first += TOGETHER) {
+        int vectors[TOGETHER];
+        float x[TOGETHER];
 #pragma unroll
         for (int t = 0; t < TOGETHER; t++) {
-            const float4 k = four_of(sub_keys, keys[t], true, i * 128 + lane * 4);
-            const float a = q.x - k.x, b = q.y - k.y, c = q.z - k.z, d = q.w - k.w;
-            x[t] = DOT_PRODUCT ? fmaf(q.x, k.x, x[t]) : fmaf(a, a, x[t]);
-            x[t] = DOT_PRODUCT ? fmaf(q.y, k.y, x[t]) : fmaf(b, b, x[t]);
-            x[t] = DOT_PRODUCT ? fmaf(q.z, k.z, x[t]) : fmaf(c, c, x[t]);
-            x[t] = DOT_PRODUCT ? fmaf(q.w, k.w, x[t]) : fmaf(d, d, x[t]);
+            vectors[t] = half * SUB_KEYS + __shfl_sync(FULL_WARP, key, min(first + t, count - 1));
+            x[t] = 0.0f;
         }
-    }
 #pragma unroll
-    for (int t = 0; t < TOGETHER; t++) {
-        const float sum = warp_sum(x[t]);
-        x[t] = DOT_PRODUCT ? sum : (float)EPSILON + sum;
+        for (int i = 0; i < QUADS; i++) {
+            const float4 q = query[i];
+            float4 k[TOGETHER];
+#pragma unroll
+            for (int t = 0; t < TOGETHER; t++) k[t] = four_of(sub_keys, vectors[t], true, i * 128 + lane * 4);
+#pragma unroll
+            for (int t = 0; t < TOGETHER; t++) {
+                const float a = q.x - k[t].x, b = q.y - k[t].y, c = q.z - k[t].z, d = q.w - k[t].w;
+                x[t] = DOT_PRODUCT ? fmaf(q.x, k[t].x, x[t]) : fmaf(a, a, x[t]);
+                x[t] = DOT_PRODUCT ? fmaf(q.y, k[t].y, x[t]) : fmaf(b, b, x[t]);
+                x[t] = DOT_PRODUCT ? fmaf(q.z, k[t].z, x[t]) : fmaf(c, c, x[t]);
+                x[t] = DOT_PRODUCT ? fmaf(q.w, k[t].w, x[t]) : fmaf(d, d, x[t]);
+            }
+        }
+        const float sum = __shfl_sync(FULL_WARP, warp_sums(x), (lane - first) * 4 & 31);
+        if (lane >= first && lane < first + TOGETHER) mine = DOT_PRODUCT ? sum : (float)EPSILON + sum;
     }
+    return mine;
 }
 
 // A half's best, one per lane: x and sub-key of rank l in lane l.
@@ -112,36 +151,45 @@ struct Best {
     int key;
 };
 
-// The sub-keys of the first lanes, ascending and after all that came before, find their places. Whether all x are finite.
-DEVICE bool admit(Best& best, const float4* query, IN(float) sub_keys, int half, int mine, int count) {
-    const int lane = threadIdx.x % 32;
-    bool finite = true;
-#pragma unroll 1
-    for (int first = 0; first < count; first += TOGETHER) {
-        Index keys[TOGETHER];
-        float x[TOGETHER];
-#pragma unroll
-        for (int t = 0; t < TOGETHER; t++)
-            keys[t] = (Index)half * SUB_KEYS + __shfl_sync(FULL_WARP, mine, min(first + t, count - 1));
-        distances(query, sub_keys, keys, x);
-#pragma unroll
-        for (int t = 0; t < TOGETHER; t++) {
-            if (first + t >= count) continue;
-            finite &= isfinite(x[t]);
-            // An equal one that is already there stays in front.
-            const bool ahead = DOT_PRODUCT ? best.x >= x[t] : best.x <= x[t];
-            const int place = __popc(__ballot_sync(FULL_WARP, best.key < SUB_KEYS && ahead));
-            const float shifted_x = __shfl_up_sync(FULL_WARP, best.x, 1);
-            const int shifted_key = __shfl_up_sync(FULL_WARP, best.key, 1);
-            if (lane > place) best.x = shifted_x, best.key = shifted_key;
-            if (lane == place) best.x = x[t], best.key = (int)(keys[t] - (Index)half * SUB_KEYS);
-        }
-    }
-    return finite;
+// Whether x at index i comes before y at index j.
+DEVICE bool precedes(float x, int i, float y, int j) {
+    return (DOT_PRODUCT ? x > y : x < y) || (x == y && i < j);
 }
 
-DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
-                         int row, int half) {
+// The best of those of the first `held` lanes and of the sub-keys that the first `count` lanes hold, with their x.
+DEVICE Best join(Best best, int held, float x, int key, int count) {
+    const int lane = threadIdx.x % 32;
+    int place = 0, best_place = lane;
+#pragma unroll 4
+    for (int c = 0; c < count; c++) {
+        const float its = __shfl_sync(FULL_WARP, x, c);
+        const int its_key = __shfl_sync(FULL_WARP, key, c);
+        place += precedes(its, its_key, x, key);
+        best_place += precedes(its, its_key, best.x, best.key);
+    }
+    for (int b = 0; b < held; b++) {
+        const float its = __shfl_sync(FULL_WARP, best.x, b);
+        place += precedes(its, __shfl_sync(FULL_WARP, best.key, b), x, key);
+    }
+    int from = 0;
+    bool here = false, of_best = false;
+#pragma unroll 4
+    for (int c = 0; c < count; c++)
+        if (__shfl_sync(FULL_WARP, place, c) == lane) from = c, here = true;
+    for (int b = 0; b < held; b++)
+        if (__shfl_sync(FULL_WARP, best_place, b) == lane) from = b, of_best = true;
+    const Best new_one = {__shfl_sync(FULL_WARP, x, from), __shfl_sync(FULL_WARP, key, from)};
+    const Best old_one = {__shfl_sync(FULL_WARP, best.x, from), __shfl_sync(FULL_WARP, best.key, from)};
+    // Numbers that are not finite have no order: some places stay empty. The run has failed then.
+    return of_best ? old_one : here ? new_one : Best{0.0f, 0};
+}
+
+// The number of the first bits of a warp, before this lane's.
+DEVICE int bits_below(unsigned bits) { return __popc(bits & ((1u << (threadIdx.x % 32)) - 1)); }
+
+// The warp finds the best of a half. waiting has room for a sub-key per lane.
+DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking, int row,
+                         int half, OUT(int) waiting) {
     const int lane = threadIdx.x % 32;
     const Index query = (Index)row * (HEADS * 2) + half;
     float values[LANE_VALUES];
@@ -168,41 +216,70 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
     }
     query_norm = warp_sum(query_norm);
     const bool all = __ballot_sync(FULL_WARP, !finite) != 0 || !(query_norm < 1e37f && key_norm < 1e37f);
-    const float highest = all ? 0.0f : cutoff(smallest(values, TOP_K), query_norm, key_norm);
+    const float highest = all ? 0.0f : cutoff(nearly_smallest(values), query_norm, key_norm);
 
+    // Sub-key 32 j + lane can win where bit j is set; the lanes' sub-keys come one lane after the other.
     unsigned long long can_win = 0;
 #pragma unroll
     for (int j = 0; j < LANE_VALUES; j++)
         if (j * 32 + lane < SUB_KEYS && (all || !(values[j] > highest))) can_win |= 1ull << j;
-
-    const float worst = __uint_as_float(0x7f800000u);
-    Best best = {DOT_PRODUCT ? -worst : worst, SUB_KEYS};
-    bool finite_x = true;
-    int mine = 0, waiting = 0;  // sub-keys that await their distance: the i-th in lane i, ascending
-#pragma unroll 1
-    for (int j = 0; j < LANE_VALUES; j++) {
-        unsigned left = __ballot_sync(FULL_WARP, (int)(can_win >> j & 1));
-        while (left != 0) {
-            const int taken = min(__popc(left), 32 - waiting);
-            for (int i = 0; i < taken; i++, left &= left - 1)
-                if (lane == waiting + i) mine = j * 32 + __ffs((int)left) - 1;
-            waiting += taken;
-            if (waiting < 32) break;
-            finite_x &= admit(best, q, sub_keys, half, mine, waiting);
-            waiting = 0;
-        }
+    int before = __popcll(can_win);
+#pragma unroll
+    for (int apart = 1; apart < 32; apart *= 2) {
+        const int its = __shfl_up_sync(FULL_WARP, before, apart);
+        if (lane >= apart) before += its;
     }
-    finite_x &= admit(best, q, sub_keys, half, mine, waiting);
-    if (!finite_x && lane == 0) raise(flag, FLAG_HALF_SCORES);
-    best.key = min(best.key, SUB_KEYS - 1);
+    const int total = __shfl_sync(FULL_WARP, before, 31);
+    before -= __popcll(can_win);
+
+    Best best = {0.0f, 0};
+    int held = 0;
+    bool finite_x = true;
+#pragma unroll 1
+    for (int first = 0; first < total; first += 32) {
+        int count = min(total - first, 32), place = before - first;
+        __syncwarp();
+        for (unsigned long long left = can_win; left != 0; left &= left - 1, place++)
+            if (place >= 0 && place < 32) waiting[place] = (__ffsll((long long)left) - 1) * 32 + lane;
+        __syncwarp();
+        int key = lane < count ? (int)waiting[lane] : 0;
+        if (!all && total <= 32 && total > TOP_K) {
+            // All that can win are here, so the TOP_K-th smallest is now known.
+            const float value = DOT_PRODUCT ? ranking[query * SUB_KEYS + key] : norms[half * SUB_KEYS + key] + ranking[query * SUB_KEYS + key];
+            int rank = 0;
+#pragma unroll 4
+            for (int c = 0; c < count; c++) {
+                const float its = __shfl_sync(FULL_WARP, value, c);
+                rank += its < value || (its == value && c < lane);
+            }
+            const unsigned kth = __ballot_sync(FULL_WARP, lane < count && rank == TOP_K - 1);
+            const float reached = cutoff(__shfl_sync(FULL_WARP, value, __ffs((int)kth) - 1), query_norm, key_norm);
+            const bool stays = lane < count && !(value > reached);
+            const unsigned staying = __ballot_sync(FULL_WARP, stays);
+            __syncwarp();
+            if (stays) waiting[bits_below(staying)] = key;
+            __syncwarp();
+            count = __popc(staying);
+            key = lane < count ? (int)waiting[lane] : 0;
+        }
+        const float x = distances(q, sub_keys, half, key, count);
+        finite_x &= lane >= count || isfinite(x);
+        best = join(best, held, x, key, count);
+        held = min(held + count, 32);
+    }
+    if (!finite_x) raise(flag, FLAG_HALF_SCORES);
     return best;
 }
 
 // Ranks (a, b) of candidate pair number c, in the order of a, then b.
 DEVICE int pair_ranks(int c) {
-    int a = 0;
-    while (c >= TOP_K / (a + 1)) c -= TOP_K / (a + 1), a++;
-    return a * 32 + c;
+    int a = 0, first = 0, before = 0;
+#pragma unroll
+    for (int next = 0; next < TOP_K; next++) {
+        if (c >= before) a = next, first = before;
+        before += TOP_K / (next + 1);
+    }
+    return a * 32 + c - first;
 }
 
 // What pairs are ordered by, smallest first. A sum that is not a number comes last: the run has failed, the order stays one.
@@ -211,42 +288,62 @@ DEVICE double merit(float x0, float x1) {
     return value == value ? value : 1e308;
 }
 
-// The warp selects for one row and head.
-DEVICE void select_unit(int unit, OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
-                        OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks, OUT(double) merits, OUT(int) slots) {
+// The warp selects the best pairs of a row and head; x and keys hold the best of both halves.
+DEVICE void select_pairs(int unit, OUT(int) flag, OUT(float) x, OUT(int) keys, OUT(int) ranks, OUT(double) merits, OUT(int) slots) {
     const int lane = threadIdx.x % 32;
-    const int row = unit / HEADS, head = unit % HEADS;
-    const Best first = best_of_half(flag, queries, sub_keys, norms, ranking, row, head * 2);
-    const Best second = best_of_half(flag, queries, sub_keys, norms, ranking, row, head * 2 + 1);
-    if (lane < TOP_K) {
-        const Index at = (Index)unit * 2 * TOP_K + lane;
-        half_indices[at] = first.key, half_values[at] = first.x;
-        half_indices[at + TOP_K] = second.key, half_values[at + TOP_K] = second.x;
-    }
     for (int group = 0; group < PAIRS; group += 32) {
         const bool exists = group + lane < PAIRS;
-        const int mine = pair_ranks(exists ? group + lane : 0);
-        const float x0 = __shfl_sync(FULL_WARP, first.x, mine / 32), x1 = __shfl_sync(FULL_WARP, second.x, mine % 32);
-        const int i = __shfl_sync(FULL_WARP, first.key, mine / 32), j = __shfl_sync(FULL_WARP, second.key, mine % 32);
-        const double my_merit = merit(x0, x1);
+        const int mine = pair_ranks(min(group + lane, PAIRS - 1));
+        const double my_merit = merit(x[mine / 32], x[32 + mine % 32]);
         int place = 0;
-        for (int c = 0; c < PAIRS; c++) {
-            const int other = pair_ranks(c);
-            const double its = merit(__shfl_sync(FULL_WARP, first.x, other / 32), __shfl_sync(FULL_WARP, second.x, other % 32));
-            place += its < my_merit || (its == my_merit && c < group + lane);
+        for (int others = 0; others < PAIRS; others += 32) {
+            const int other = pair_ranks(min(others + lane, PAIRS - 1));
+            const double theirs = PAIRS <= 32 ? my_merit : merit(x[other / 32], x[32 + other % 32]);
+#pragma unroll 4
+            for (int c = 0; c < min(32, PAIRS - others); c++) {
+                const double its = __shfl_sync(FULL_WARP, theirs, c);
+                place += its < my_merit || (its == my_merit && others + c < group + lane);
+            }
         }
         if (exists && place < TOP_K) {
             const Index at = (Index)unit * TOP_K + place;
-            ranks[at] = mine, merits[at] = my_merit, slots[at] = i * SUB_KEYS + j;
+            ranks[at] = mine, merits[at] = my_merit, slots[at] = keys[mine / 32] * SUB_KEYS + keys[32 + mine % 32];
             if (!isfinite((float)my_merit) && DOT_PRODUCT) raise(flag, FLAG_PAIR_SCORES);
         }
+    }
+}
+
+// A block of 8 warps selects for rows and heads from `first` up to `end`, four at a time: two warps find the best of the halves,
+// one the pairs. All threads must come; x and keys have room for 256.
+DEVICE void select_units(int first, int end, OUT(float) x, OUT(int) keys, OUT(int) flag, IN(float) queries, IN(float) sub_keys,
+                         IN(float) norms, IN(float) ranking, OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks,
+                         OUT(double) merits, OUT(int) slots) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (int four = first; four < end; four += 4) {
+        const int unit = four + warp / 2;
+        if (unit < end) {
+            const Best best = best_of_half(flag, queries, sub_keys, norms, ranking, unit / HEADS, unit % HEADS * 2 + warp % 2,
+                                           keys + warp * 32);
+            if (lane < TOP_K) {
+                const Index at = ((Index)unit * 2 + warp % 2) * TOP_K + lane;
+                half_indices[at] = best.key, half_values[at] = best.x;
+            }
+            __syncwarp();
+            x[warp * 32 + lane] = best.x, keys[warp * 32 + lane] = best.key;
+        }
+        __syncthreads();
+        if (warp < 4 && four + warp < end)
+            select_pairs(four + warp, flag, x + warp * 64, keys + warp * 64, ranks, merits, slots);
+        __syncthreads();
     }
 }
 
 KERNEL void __launch_bounds__(256, 2)
 select_best(OUT(int) flag, IN(float) queries, IN(float) sub_keys, IN(float) norms, IN(float) ranking,
             OUT(int) half_indices, OUT(float) half_values, OUT(int) ranks, OUT(double) merits, OUT(int) slots, int rows) {
-    const int unit = (int)(blockIdx.x * 8 + threadIdx.x / 32);
-    if (unit >= rows * HEADS) return;
-    select_unit(unit, flag, queries, sub_keys, norms, ranking, half_indices, half_values, ranks, merits, slots);
+    SHARED(float, x, 256);
+    SHARED(int, keys, 256);
+    const int first = (int)blockIdx.x * 4;
+    select_units(first, min(first + 4, rows * HEADS), x, keys, flag, queries, sub_keys, norms, ranking, half_indices, half_values,
+                 ranks, merits, slots);
 }

@@ -140,8 +140,8 @@ pub(crate) fn walk_bytes(settings: &Settings, rules: &Rules, tile: Tile) -> Opti
         && tile.per_thread <= 4
         && !tile.tensor_cores
         && tile.side == 16 * tile.per_thread;
-    // Two tiles of 16 · (side + 4), sums of 8 · HALF_DIM, 256 + 4 · SEGMENT + 4 numbers for lists.
-    let numbers = 2 * 16 * (tile.side + 4) + 8 * settings.half_dim() + 256 + 4 * SEGMENT + 4;
+    // Two tiles of 16 · (side + 4), sums of 8 · HALF_DIM, 3 · 256 + 16 · SEGMENT + 8 numbers for lists.
+    let numbers = 2 * 16 * (tile.side + 4) + 8 * settings.half_dim() + 3 * 256 + 16 * SEGMENT + 8;
     (taken && numbers * 4 <= MOST_SHARED).then_some(numbers * 4)
 }
 

@@ -203,7 +203,7 @@ impl<B: Backend> Driver<B> {
                 self.launch(kernel, shape(tiles, 1, block), arguments![queries, &t.sub_keys, ranking, int(rows)])?;
                 self.launch(
                     "select_best",
-                    shape(rows * s.heads, 8, 256),
+                    shape(rows * s.heads, 4, 256),
                     arguments![
                         &t.flag,
                         queries,

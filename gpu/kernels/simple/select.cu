@@ -4,11 +4,6 @@
 // Ties       as select.cu
 // Grid       one thread per (row, head)
 
-// Whether x at index i comes before y at index j.
-DEVICE bool precedes(float x, int i, float y, int j) {
-    return (DOT_PRODUCT ? x > y : x < y) || (x == y && i < j);
-}
-
 KERNEL void select_each(OUT(int) flag, IN(float) distances, OUT(int) half_indices, OUT(float) half_values,
                         OUT(int) ranks, OUT(double) merits, OUT(int) slots, int rows) {
     const int unit = (int)(blockIdx.x * blockDim.x + threadIdx.x);

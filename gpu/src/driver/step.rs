@@ -175,7 +175,7 @@ impl<B: Backend> Driver<B> {
         }
         self.launch(
             "memorize_segments",
-            shape(pairs.min(self.blocks()), 1, 128),
+            shape(pairs.min(self.blocks() * 4), 4, 128),
             arguments![
                 &t.flag,
                 mode,
