@@ -81,7 +81,7 @@ template <class T> constexpr bool IS_MEMORY<emulator::Pointer<T>> = true;
 template <class... Parameters> std::vector<unsigned char> kinds_of(void (*)(Parameters...)) { return {IS_MEMORY<Parameters>...}; }
 
 #define KERNELS(X)                                                                                                     \
-    X(chunk_walk) X(input_check) X(measure_fma) X(score_norms) X(score_rank) X(score_rank_tensor) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
+    X(chunk_walk) X(input_check) X(measure_fma) X(score_norms) X(score_rank) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
     X(memorize_residual) X(memorize_count) X(memorize_lists) X(memorize_place) X(memorize_sort_hot)                     \
     X(memorize_segments) X(memorize_hot) X(memorize_decay) X(memorize_clear) X(memorize_to_scores)                      \
     X(memorize_residual_each) X(memorize_each) X(address_ties) X(address_usage) X(address_marginal) X(address_entropy)  \

@@ -75,10 +75,11 @@ address_usage(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(
 
 // Place of a sub-key among the kept of a unit, which has it.
 DEVICE Index place_of(IN(int) kept_count, IN(int) kept_index, Index unit, int key) {
-    const int kept = kept_of(kept_count, unit);
-    for (int j = 0; j < kept; j++)
-        if (kept_index[unit * KEPT_MAX + j] == key) return unit * KEPT_MAX + j;
-    return unit * KEPT_MAX;
+    int place = 0;
+#pragma unroll 8
+    for (int j = 0; j < kept_of(kept_count, unit); j++)
+        if (kept_index[unit * KEPT_MAX + j] == key) place = j;
+    return unit * KEPT_MAX + place;
 }
 
 DEVICE void set_marginal(float sum, int at, int rows, OUT(float) marginal, OUT(double) slopes) {
@@ -189,6 +190,9 @@ DEVICE void step_key(int unit, OUT(float) sums, OUT(int) flag, IN(int) kept_coun
         unsigned left = bits[(Index)unit * words + word];
         for (; left != 0; left &= left - 1) {
             const Index query = (Index)(word * 32 + __ffs((int)left) - 1) * (HEADS * 2) + half;
+            float4 q[QUADS];
+#pragma unroll
+            for (int i = 0; i < QUADS; i++) q[i] = four_of(queries, query, true, i * 128 + lane * 4);
             float coefficient = 0.0f;
             for (int first = 0, kept = kept_of(kept_count, query); first < kept; first += 32) {
                 const bool here = first + lane < kept && kept_index[query * KEPT_MAX + min(first + lane, kept - 1)] == key;
@@ -197,9 +201,8 @@ DEVICE void step_key(int unit, OUT(float) sums, OUT(int) flag, IN(int) kept_coun
             }
 #pragma unroll
             for (int i = 0; i < QUADS; i++) {
-                const float4 q = four_of(queries, query, true, i * 128 + lane * 4);
-                sum[i].x = fmaf(coefficient, q.x - k[i].x, sum[i].x), sum[i].y = fmaf(coefficient, q.y - k[i].y, sum[i].y);
-                sum[i].z = fmaf(coefficient, q.z - k[i].z, sum[i].z), sum[i].w = fmaf(coefficient, q.w - k[i].w, sum[i].w);
+                sum[i].x = fmaf(coefficient, q[i].x - k[i].x, sum[i].x), sum[i].y = fmaf(coefficient, q[i].y - k[i].y, sum[i].y);
+                sum[i].z = fmaf(coefficient, q[i].z - k[i].z, sum[i].z), sum[i].w = fmaf(coefficient, q[i].w - k[i].w, sum[i].w);
             }
         }
     }
@@ -228,16 +231,24 @@ address_gradient(OUT(int) flag, IN(int) kept_count, IN(int) kept_index, IN(float
     step_key((int)blockIdx.x, sums, flag, kept_count, kept_index, coefficients, bits, words, queries, sub_keys, next);
 }
 
+DEVICE void put_four_of(OUT(float) vectors, Index vector, int d, float4 numbers) {
+    const Index at = vector * HALF_DIM + d;
+    if (HALF_DIM % 4 == 0) return store4(vectors, at, numbers);
+    vectors[at] = numbers.x;
+    if (d + 1 < HALF_DIM) vectors[at + 1] = numbers.y;
+    if (d + 2 < HALF_DIM) vectors[at + 2] = numbers.z;
+    if (d + 3 < HALF_DIM) vectors[at + 3] = numbers.w;
+}
+
 // The warp copies one sub-key, and its norm.
 DEVICE void apply_key(int key, IN(float) next, OUT(float) sub_keys, OUT(float) norms) {
     const int lane = threadIdx.x % 32;
     float sum = 0.0f;
-    for (int block = lane * 4; block < HALF_DIM; block += 128)
-        for (int d = block; d < min(block + 4, HALF_DIM); d++) {
-            const float k = next[(Index)key * HALF_DIM + d];
-            sub_keys[(Index)key * HALF_DIM + d] = k;
-            sum = fmaf(k, k, sum);
-        }
+    for (int d = lane * 4; d < HALF_DIM; d += 128) {
+        const float4 k = four_of(next, key, true, d);
+        sum = add_squares(sum, k);
+        put_four_of(sub_keys, key, d, k);
+    }
     sum = warp_sum(sum);
     if (lane == 0) norms[key] = sum;
 }

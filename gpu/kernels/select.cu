@@ -92,10 +92,10 @@ DEVICE float cutoff(float kth, float query_norm, float key_norm) {
     return kth + 3.05f * e + 2.05f * c * ((float)EPSILON + reached);
 }
 
-#define TOGETHER 8
+#define TOGETHER (WALK ? 4 : 8)  // the walk has fewer registers left
 
-// Lane-order sums of TOGETHER numbers: that of number t in lanes 4 t ... 4 t + 3. Each step adds what warp_sum adds, where it is
-// still wanted.
+// Lane-order sums of TOGETHER numbers: that of number t from lane t 32 / TOGETHER on. Each step adds what warp_sum adds, where it
+// is still wanted.
 DEVICE float warp_sums(float* x) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -106,8 +106,8 @@ DEVICE float warp_sums(float* x) {
             const float wanted = upper ? x[t + left] : x[t], given = upper ? x[t] : x[t + left];
             x[t] = wanted + __shfl_xor_sync(FULL_WARP, given, apart);
         }
-    x[0] += __shfl_xor_sync(FULL_WARP, x[0], 2);
-    x[0] += __shfl_xor_sync(FULL_WARP, x[0], 1);
+#pragma unroll
+    for (int apart = 16 / TOGETHER; apart > 0; apart /= 2) x[0] += __shfl_xor_sync(FULL_WARP, x[0], apart);
     return x[0];
 }
 
@@ -139,7 +139,7 @@ DEVICE float distances(const float4* query, IN(float) sub_keys, int half, int ke
                 x[t] = DOT_PRODUCT ? fmaf(q.w, k[t].w, x[t]) : fmaf(d, d, x[t]);
             }
         }
-        const float sum = __shfl_sync(FULL_WARP, warp_sums(x), (lane - first) * 4 & 31);
+        const float sum = __shfl_sync(FULL_WARP, warp_sums(x), (lane - first) * (32 / TOGETHER) & 31);
         if (lane >= first && lane < first + TOGETHER) mine = DOT_PRODUCT ? sum : (float)EPSILON + sum;
     }
     return mine;

@@ -30,7 +30,8 @@ pub struct Tile {
     pub per_thread: usize,
     /// Most blocks for a list whose length only the device knows; each takes every so many-th piece.
     pub blocks: usize,
-    /// Whether sub-keys are ranked by tensor cores, in tiles of 128: faster, with more sub-keys left to compute.
+    /// Whether sub-keys are ranked by tensor cores: faster, with more sub-keys left to compute. Then `side` is 64 or 128 and
+    /// `per_thread` a sixteenth of it.
     pub tensor_cores: bool,
 }
 
@@ -39,8 +40,10 @@ impl Tile {
     pub const SMALL: Self = Self { side: 64, per_thread: 4, blocks: 8192, tensor_cores: false };
     /// Fewer loads per product, for many rows.
     pub const LARGE: Self = Self { side: 128, per_thread: 8, blocks: 8192, tensor_cores: false };
-    /// Products in TF32 where only the order of sub-keys is asked for.
-    pub const TENSOR: Self = Self { side: 128, per_thread: 8, blocks: 8192, tensor_cores: true };
+    /// Products in TF32 where only the order of sub-keys is asked for; many blocks, for few rows.
+    pub const TENSOR_SMALL: Self = Self { tensor_cores: true, ..Self::SMALL };
+    /// The same, for many rows.
+    pub const TENSOR: Self = Self { tensor_cores: true, ..Self::LARGE };
 }
 
 /// The constants of a module, by name.
@@ -138,10 +141,10 @@ pub(crate) fn walk_bytes(settings: &Settings, rules: &Rules, tile: Tile) -> Opti
         && !settings.memory_gradient_to_sub_keys
         // More products per thread leave too few registers for the other stages.
         && tile.per_thread <= 4
-        && !tile.tensor_cores
         && tile.side == 16 * tile.per_thread;
-    // Two tiles of 16 · (side + 4), sums of 8 · HALF_DIM, 3 · 256 + 16 · SEGMENT + 8 numbers for lists.
-    let numbers = 2 * 16 * (tile.side + 4) + 8 * settings.half_dim() + 3 * 256 + 16 * SEGMENT + 8;
+    // Two tiles of 16 · (side + 4) or, for tensor cores, (16 + 4) · side; sums of 8 · HALF_DIM, 3 · 256 + 16 · SEGMENT + 8 numbers for lists.
+    let tile = if tile.tensor_cores { 20 * tile.side } else { 16 * (tile.side + 4) };
+    let numbers = 2 * tile + 8 * settings.half_dim() + 3 * 256 + 16 * SEGMENT + 8;
     (taken && numbers * 4 <= MOST_SHARED).then_some(numbers * 4)
 }
 

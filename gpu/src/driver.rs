@@ -35,9 +35,6 @@ pub(crate) const FLAG_NONE: i32 = i32::MAX;
 /// Chunk numbers that fit beside the tensor in a flag, as in kernels/prelude.cuh.
 pub(crate) const CHUNKS: usize = 1 << 26;
 
-/// As WIDE in kernels/score.cu.
-const TENSOR_SIDE: usize = 128;
-
 /// A step to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StepPlan {
@@ -193,14 +190,9 @@ impl<B: Backend> Driver<B> {
             }
             Variant::Fast(tile) => {
                 let ranking = (&c.ranking, from * units * s.sub_keys);
-                let side = if tile.tensor_cores { TENSOR_SIDE } else { tile.side };
-                let tiles = rows.div_ceil(side) * s.sub_keys.div_ceil(side) * units;
-                let (kernel, block) = if tile.tensor_cores {
-                    ("score_rank_tensor", 256)
-                } else {
-                    ("score_rank", (tile.side / tile.per_thread).pow(2))
-                };
-                self.launch(kernel, shape(tiles, 1, block), arguments![queries, &t.sub_keys, ranking, int(rows)])?;
+                let tiles = rows.div_ceil(tile.side) * s.sub_keys.div_ceil(tile.side) * units;
+                let blocks = shape(tiles, 1, (tile.side / tile.per_thread).pow(2));
+                self.launch("score_rank", blocks, arguments![queries, &t.sub_keys, ranking, int(rows)])?;
                 self.launch(
                     "select_best",
                     shape(rows * s.heads, 4, 256),

@@ -14,8 +14,10 @@ fn num_8_fast_kernels_give_the_bits_of_simple_ones() {
         let simple = emulate(&scene, Variant::Simple, 1).unwrap_or_else(|error| panic!("{name}, simple: {error}"));
         let fast = emulate(&scene, Variant::Fast(TINY), 2).unwrap_or_else(|error| panic!("{name}, fast: {error}"));
         assert_same_bits(name, &simple, &fast);
-        let tensor = emulate(&scene, Variant::Fast(Tile::TENSOR), 2).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_same_bits(name, &simple, &tensor);
+        for tile in [Tile::TENSOR, Tile::TENSOR_SMALL] {
+            let tensor = emulate(&scene, Variant::Fast(tile), 2).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_same_bits(name, &simple, &tensor);
+        }
     }
 }
 

@@ -63,9 +63,11 @@ fn walked_chunks_give_the_same_bits() {
         let chunk = scene.settings.chunk;
         let one = Scene { calls: vec![5 * chunk], ..even.clone() };
         let parts = Scene { calls: vec![chunk.div_ceil(2), 3 * chunk, chunk / 2 + chunk], ..even };
-        for scene in [&scene, &one, &parts] {
+        for (scene, tile) in [(&scene, WALKING), (&one, WALKING), (&parts, WALKING), (&one, Tile::TENSOR_SMALL)] {
             let expected = emulate(scene, Variant::Fast(TINY), 4).unwrap();
-            let (mut memory, reads) = feed_with(scene, Launching::Persistent);
+            let device = Emulator::new(1);
+            let (mut memory, reads) =
+                resident::feed(device, scene, Variant::Fast(tile), Launching::Persistent).unwrap();
             memory.settle().unwrap();
             memory.flush().unwrap();
             walked += usize::from(memory.can_walk(scene.text.queries.dim().0).unwrap());
