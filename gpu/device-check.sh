@@ -117,7 +117,7 @@ try text 90 "$tokens tokens, as a whole and chunk by chunk" ./fwpkm check --back
 
 # Few blocks in a launch of whole chunks: as many as fit without a sanitizer may not fit with it.
 sanitize() {
-    try sanitizers 60 "$1 on $2" env FWPKM_WALK_BLOCKS=8 compute-sanitizer --tool "$1" --error-exitcode 9 "${@:3}"
+    try sanitizers "$1" "$2 on $3" env FWPKM_WALK_BLOCKS=8 compute-sanitizer --tool "$2" --error-exitcode 9 "${@:4}"
 }
 for tool in memcheck racecheck initcheck synccheck; do
     if ! command -v compute-sanitizer > /dev/null; then
@@ -125,9 +125,9 @@ for tool in memcheck racecheck initcheck synccheck; do
         continue
     fi
     for case in paper/str_1_carry_cut release/mem_4_heads_and_sequences; do
-        sanitize "$tool" "$case" ./fwpkm check --backend cuda --vectors vectors --case "$case"
+        sanitize 30 "$tool" "$case" ./fwpkm check --backend cuda --vectors vectors --case "$case"
     done
-    sanitize "$tool" "whole chunks in one launch" ./device-test whole_chunks
+    sanitize 120 "$tool" "whole chunks in one launch" ./device-test whole_chunks
 done
 
 step "times"
