@@ -20,7 +20,8 @@ struct Failing {
     emulator: Emulator,
     /// Calls that still succeed.
     left: Rc<Cell<usize>>,
-    /// What is told apart here of the calls: moments, questions for the time between them, blocks of a launch of whole chunks.
+    /// What is told apart here of the calls: moments, questions for the time between them, questions for the blocks that run at
+    /// once, and the blocks of a launch of whole chunks.
     seen: Rc<RefCell<Vec<Seen>>>,
 }
 
@@ -28,6 +29,7 @@ struct Failing {
 enum Seen {
     Moment,
     Seconds,
+    Asked,
     Together(usize),
 }
 
@@ -102,6 +104,7 @@ unsafe impl Backend for Failing {
         unsafe { self.emulator.launch(module, kernel, shape, arguments) }
     }
     fn together(&self, module: &Module, kernel: &'static str, block: usize, shared: usize) -> Result<usize> {
+        self.seen.borrow_mut().push(Seen::Asked);
         self.emulator.together(module, kernel, block, shared)
     }
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
@@ -229,7 +232,8 @@ fn times_are_asked_for_after_the_last_repetition() {
     let timings = memory.time_chunks(1, &[input.clone(), input], 5).unwrap();
     assert_eq!([timings.chunks.len(), timings.singly.len(), timings.walked.len()], [5; 3]);
     let alternations = |seen: &[Seen]| {
-        let times: Vec<Seen> = seen.iter().copied().filter(|seen| !matches!(seen, Seen::Together(_))).collect();
+        let times = |seen: &Seen| matches!(seen, Seen::Moment | Seen::Seconds);
+        let times: Vec<Seen> = seen.iter().copied().filter(times).collect();
         times.windows(2).filter(|pair| pair[0] == Seen::Seconds && pair[1] == Seen::Moment).count()
     };
     // Chunks, the same singly, walked, every kernel.
@@ -246,8 +250,13 @@ fn a_launch_of_whole_chunks_has_no_more_blocks_than_allowed() {
         let seen = memory.device().seen.clone();
         memory.set_launching(Launching::Persistent);
         memory.set_most_blocks(most);
-        resident::feed_call(&mut memory, &scene.text.slice(0, 3)).unwrap();
-        assert_eq!(memory.steps(), 1);
-        assert_eq!(seen.take(), expected.into_iter().map(Seen::Together).collect::<Vec<_>>());
+        for _ in 0..2 {
+            resident::feed_call(&mut memory, &scene.text.slice(0, 3)).unwrap();
+        }
+        assert_eq!(memory.steps(), 2);
+        // The device is asked once, by the first call.
+        let launches = expected.into_iter().map(Seen::Together);
+        let both = [Seen::Asked].into_iter().chain(launches.clone()).chain(launches);
+        assert_eq!(seen.take(), both.collect::<Vec<_>>());
     }
 }
