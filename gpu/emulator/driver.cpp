@@ -5,7 +5,8 @@
 // that may not come while a stream is recorded, calls without a context, work after a copy from the host that nobody waited for,
 // modules unloaded before their kernels ran, and kernels compiled without the options that the emulator takes for granted. It does not know alignment, static shared memory, or how many arguments the caller wrote.
 //
-// FWPKM_STAND_IN: words like `devices=0 driver=12080 nvrtc=12090 capability=75 memory=1000000`, each optional.
+// FWPKM_STAND_IN: words like `devices=0 driver=12080 nvrtc=12090 capability=75 memory=1000000`, each optional;
+// `contexts=9`: a context is not made more often, which on a device takes longer than most tests.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -132,6 +133,7 @@ std::recursive_mutex mutex;
 bool initialised = false;
 constexpr int MOST_DEVICES = 8;
 int retained = 0, contexts[MOST_DEVICES];  // the address of an element is the context of a device
+uint64_t times_made = 0;
 thread_local void* current = nullptr;
 Result broken = SUCCESS;  // the first fault of the device; every later call gives it
 uint64_t next_address = 0x7f0000000000, seed = 1, used = 0;
@@ -286,6 +288,8 @@ EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 EXPORT int cuDevicePrimaryCtxRetain(void** made, int device) {
     std::lock_guard lock(mutex);
+    if (retained == 0 && ++times_made > configured("contexts", UINT64_MAX))
+        return complain(INVALID_VALUE, "the context of a device made " + std::to_string(times_made) + " times");
     return retained++, *made = &contexts[device], SUCCESS;
 }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int) {

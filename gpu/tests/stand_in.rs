@@ -37,7 +37,7 @@ fn text(output: &Output) -> String {
 fn the_tests_of_a_device_pass_and_no_rule_of_the_driver_is_broken() {
     let folder = libraries("stand-in-passes");
     // Side by side: what one thread does must not disturb the recording of another.
-    let output = run(&folder, &["device::"], "");
+    let output = run(&folder, &["device::"], "contexts=9");
     let text = text(&output);
     assert!(output.status.success() && text.contains("9 passed"), "{text}");
     assert!(!text.contains("not run") && !text.contains("stand-in driver:"), "{text}");
