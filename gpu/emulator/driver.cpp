@@ -2,10 +2,12 @@
 //
 // So the code that talks to a device runs on a machine without one: stand-in builds the library, and whoever finds it in
 // LD_LIBRARY_PATH runs on it. Nothing runs before something waits for it; addresses outside an allocation are faults, as are calls
-// that may not come while a stream is recorded, calls without a context, and kernels compiled without the options that the
-// emulator takes for granted. It does not know alignment, static shared memory, or how many arguments the caller wrote.
+// that may not come while a stream is recorded, calls without a context, work after a copy from the host that nobody waited for,
+// modules unloaded before their kernels ran, and kernels compiled without the options that the emulator takes for granted. It does not know alignment, static shared memory, or how many arguments the caller wrote.
 //
-// FWPKM_STAND_IN: words like `devices=0 driver=12080 capability=75 memory=1000000`, each optional.
+// FWPKM_STAND_IN: words like `devices=0 driver=12080 nvrtc=12090 capability=75 memory=1000000`, each optional;
+// `contexts=9`: a context is not made more often, which on a device takes longer than most tests.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -129,7 +131,9 @@ struct Stream {
 
 std::recursive_mutex mutex;
 bool initialised = false;
-int retained = 0, context = 0;  // the address of the second is the context
+constexpr int MOST_DEVICES = 8;
+int retained = 0, contexts[MOST_DEVICES];  // the address of an element is the context of a device
+uint64_t times_made = 0;
 thread_local void* current = nullptr;
 Result broken = SUCCESS;  // the first fault of the device; every later call gives it
 uint64_t next_address = 0x7f0000000000, seed = 1, used = 0;
@@ -230,6 +234,9 @@ Result allowed(const char* call, Allowed when = ALWAYS) {
 Result enqueue(void* handle, Operation operation) {
     Stream& stream = *static_cast<Stream*>(handle);
     if (!handle) return complain(INVALID_HANDLE, "the default stream is not to be used");
+    // The host may be changing its memory by now.
+    if (!stream.capturing && !stream.waiting.empty() && stream.waiting.back().what == Operation::WRITE)
+        return complain(INVALID_VALUE, "work after a copy from the host's memory that nobody waited for");
     (stream.capturing ? stream.graph->operations : stream.waiting).push_back(std::move(operation));
     return SUCCESS;
 }
@@ -262,7 +269,8 @@ EXPORT int cuInit(unsigned) {
 EXPORT int cuDriverGetVersion(int* version) { return *version = int(configured("driver", 13990)), SUCCESS; }
 EXPORT int cuDeviceGetCount(int* count) { return *count = int(configured("devices", 1)), initialised ? SUCCESS : NOT_INITIALIZED; }
 EXPORT int cuDeviceGet(int* device, int ordinal) {
-    return *device = ordinal, ordinal < int(configured("devices", 1)) ? SUCCESS : INVALID_DEVICE;
+    const int count = std::min(int(configured("devices", 1)), MOST_DEVICES);
+    return *device = ordinal, ordinal >= 0 && ordinal < count ? SUCCESS : INVALID_DEVICE;
 }
 EXPORT int cuDeviceGetName(char* name, int length, int) { return std::snprintf(name, size_t(length), "no GPU, the emulator"), SUCCESS; }
 EXPORT int cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = memory_size(), SUCCESS; }
@@ -278,9 +286,11 @@ EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {
     }
     return SUCCESS;
 }
-EXPORT int cuDevicePrimaryCtxRetain(void** made, int) {
+EXPORT int cuDevicePrimaryCtxRetain(void** made, int device) {
     std::lock_guard lock(mutex);
-    return retained++, *made = &context, SUCCESS;
+    if (retained == 0 && ++times_made > configured("contexts", UINT64_MAX))
+        return complain(INVALID_VALUE, "the context of a device made " + std::to_string(times_made) + " times");
+    return retained++, *made = &contexts[device], SUCCESS;
 }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int) {
     std::lock_guard lock(mutex);
@@ -455,6 +465,10 @@ EXPORT int cuModuleLoadData(void** made, const void* image) {
 }
 EXPORT int cuModuleUnload(void* module) {
     std::lock_guard lock(mutex);
+    for (const Stream* stream : streams)
+        for (const Operation& operation : stream->waiting)
+            if (operation.what == Operation::KERNEL && operation.launch.function->module == module)
+                complain(INVALID_VALUE, "cuModuleUnload before " + operation.launch.function->kernel + " ran");
     if (Result result = wait()) return result;
     return delete static_cast<Module*>(module), SUCCESS;
 }
@@ -488,7 +502,10 @@ struct Program {
     std::string source, log, image;
 };
 
-EXPORT int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 99, SUCCESS; }
+EXPORT int nvrtcVersion(int* major, int* minor) {
+    const int version = int(configured("nvrtc", 13990));
+    return *major = version / 1000, *minor = version % 1000 / 10, SUCCESS;
+}
 EXPORT const char* nvrtcGetErrorString(int result) { return result == 0 ? "NVRTC_SUCCESS" : "NVRTC_ERROR"; }
 EXPORT int nvrtcCreateProgram(void** made, const char* source, const char*, int, const char* const*, const char* const*) {
     return *made = new Program{source, "", ""}, 0;

@@ -2,7 +2,9 @@
 
 #include "cuda.hpp"
 
+#include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <utility>
 
 // Compile-time constants on a device, variables here.
@@ -111,7 +113,15 @@ std::function<void()> bind(const char* name, const Argument* arguments, size_t c
 
 extern "C" {
 
-Memory* emulator_allocate(const char* name, size_t bytes) { return new (std::nothrow) Memory(name, bytes); }
+// Null where there is no room.
+Memory* emulator_allocate(const char* name, size_t bytes) {
+    if (bytes > SIZE_MAX / sizeof(emulator::Word)) return nullptr;
+    try {
+        return new Memory(name, bytes);
+    } catch (const std::exception&) {  // of an allocation
+        return nullptr;
+    }
+}
 void emulator_free(Memory* memory) { delete memory; }
 
 // Copies in; false where it would not fit.
@@ -162,6 +172,15 @@ bool emulator_launch(const char* kernel, const char* const* names, const double*
     auto bound = bind(kernel, arguments, count);
     if (!bound) {
         copy_text(std::string("no kernel ") + kernel + " of " + std::to_string(count) + " parameters", error, error_size);
+        return false;
+    }
+    std::vector<unsigned char> kinds(count);
+    emulator_parameters(kernel, kinds.data(), count);
+    for (size_t i = 0; i < count; i++) {
+        if (bool(kinds[i]) == bool(arguments[i].is_memory)) continue;
+        const char* words[] = {"an integer", "a buffer"};
+        copy_text(std::string(kernel) + ": argument " + std::to_string(i) + " is " + words[bool(arguments[i].is_memory)] +
+                      ", the parameter is " + words[bool(kinds[i])], error, error_size);
         return false;
     }
     emulator::Recording recording;

@@ -43,7 +43,16 @@ pub struct Shape {
 /// Memory and launches, in order, on one stream.
 ///
 /// Offsets and lengths of buffers are in bytes. What does not fit is refused.
-pub trait Backend {
+///
+/// # Safety
+///
+/// The launches of a [`Memory`](crate::Memory) rely on what an implementation says. [`allocate`](Backend::allocate) gives memory of
+/// the length asked for, which is nobody else's until the buffer is dropped; [`bytes`](Backend::bytes),
+/// [`address`](Backend::address) and [`owns`](Backend::owns) tell the truth. Work is done in the order of the calls, also what is
+/// replayed, and a buffer that is dropped stays until the work given before is done with it. [`record`](Backend::record) records
+/// what its closure does and nothing else.
+#[expect(unsafe_code, reason = "launches trust what a backend says")]
+pub unsafe trait Backend {
     /// Memory of the device; freed when dropped.
     type Buffer: std::fmt::Debug;
     /// Compiled kernels.
@@ -61,6 +70,8 @@ pub trait Backend {
     fn bytes(&self, buffer: &Self::Buffer) -> usize;
     /// Where a buffer begins.
     fn address(&self, buffer: &Self::Buffer) -> u64;
+    /// Whether a buffer is of this device, and can be used with it.
+    fn owns(&self, buffer: &Self::Buffer) -> bool;
     /// Host to device.
     fn write<T: Number>(&self, to: &Self::Buffer, offset: usize, from: &[T]) -> Result<()>;
     /// Device to host; waits for everything before it.
@@ -81,7 +92,12 @@ pub trait Backend {
     /// Seconds between two points; waits for them. None where time means nothing.
     fn seconds(&self, from: &Self::Moment, to: &Self::Moment) -> Result<Option<f64>>;
     /// Runs a kernel.
-    fn launch(
+    ///
+    /// # Safety
+    ///
+    /// The arguments are as many as the kernel has parameters, buffers for its pointers and integers for its integers; the buffers
+    /// hold from their offsets on what the kernel reads and writes in this shape, and the module was loaded by this backend.
+    unsafe fn launch(
         &self,
         module: &Self::Module,
         kernel: &'static str,
@@ -92,6 +108,10 @@ pub trait Backend {
     fn together(&self, module: &Self::Module, kernel: &'static str, block: usize, shared: usize) -> Result<usize>;
     /// Records what `work` launches, copies and sets to 0, and does none of it; `work` may do nothing else.
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Self::Graph>;
-    /// Does what was recorded; its buffers must still be there.
-    fn replay(&self, graph: &Self::Graph) -> Result<()>;
+    /// Does what was recorded.
+    ///
+    /// # Safety
+    ///
+    /// This backend recorded the graph, and the buffers and modules that were used then are still there.
+    unsafe fn replay(&self, graph: &Self::Graph) -> Result<()>;
 }

@@ -24,11 +24,11 @@ pub const MOST_HEADS: usize = 64;
 /// Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
-    /// Rows and sub-keys of a block.
+    /// Rows and sub-keys of a block: a multiple of 4, at most 380.
     pub side: usize,
-    /// Rows and sub-keys of a thread; divides `side`.
+    /// Rows and sub-keys of a thread; divides `side`, at least `side` / 32, at most 16.
     pub per_thread: usize,
-    /// Most blocks for a list whose length only the device knows; each takes every so many-th piece.
+    /// Most blocks for a list whose length only the device knows, 1 or more; each takes every so many-th piece.
     pub blocks: usize,
     /// Whether sub-keys are ranked by tensor cores: faster, with more sub-keys left to compute. Then `side` is 64 or 128 and
     /// `per_thread` a sixteenth of it.
@@ -36,6 +36,29 @@ pub struct Tile {
 }
 
 impl Tile {
+    /// Whether the kernels can be cut so.
+    ///
+    /// # Errors   `Error::Tile` with what does not hold
+    fn check(self) -> Result<()> {
+        let Self { side, per_thread, blocks, .. } = self;
+        let threads = side.checked_div(per_thread).map_or(usize::MAX, |row| row.saturating_mul(row));
+        // Two tiles of 16 · (side + 4) numbers, as in kernels/score.cu.
+        let shared = side.saturating_add(4).saturating_mul(2 * 16 * 4);
+        let needs = [
+            (side > 0 && side.is_multiple_of(4), "side must be a multiple of 4, since four numbers are loaded at once"),
+            (
+                per_thread > 0 && side.is_multiple_of(per_thread),
+                "side must be a multiple of per_thread, which is 1 or more",
+            ),
+            (per_thread <= 16, "per_thread must be at most 16: its square are sums of one thread"),
+            (threads <= MOST_THREADS, "(side / per_thread)² threads of a block must be at most 1024"),
+            (shared <= MOST_SHARED, "side must be at most 380, so that two tiles fit into shared memory"),
+            (blocks > 0 && i32::try_from(blocks).is_ok(), "blocks must be from 1 to 2^31 - 1"),
+        ];
+        let broken = needs.into_iter().find(|(holds, _)| !holds);
+        broken.map_or(Ok(()), |(_, needed)| Err(Error::Tile { tile: self, needed }))
+    }
+
     /// Many blocks of little work, for few rows.
     pub const SMALL: Self = Self { side: 64, per_thread: 4, blocks: 8192, tensor_cores: false };
     /// Fewer loads per product, for many rows.
@@ -57,9 +80,10 @@ pub struct Constants {
 impl Constants {
     /// The constants of a memory, for these kernels.
     ///
-    /// # Errors   `Error::Limit` where the kernels cannot do it
+    /// # Errors   `Error::Limit`, `Error::Tile` where the kernels cannot do it
     pub(crate) fn new(settings: &Settings, rules: &Rules, tile: Tile, kernels: Kernels) -> Result<Self> {
         settings.check()?;
+        tile.check()?;
         limit("sub_keys", settings.sub_keys, MOST_SUB_KEYS)?;
         limit("top_k", settings.top_k, MOST_TOP_K)?;
         limit("key_dim", settings.key_dim, 2 * MOST_HALF_DIM)?;
@@ -129,6 +153,8 @@ impl Constants {
     }
 }
 
+/// Threads of a block that any device has.
+const MOST_THREADS: usize = 1024;
 /// Shared memory of a block that any device has.
 pub(crate) const MOST_SHARED: usize = 48 << 10;
 

@@ -2,16 +2,16 @@
 
 mod cache;
 mod compile;
+mod record;
 mod survey;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_uint, c_void};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
-};
+use cudarc::driver::{CudaFunction, CudaModule, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
 use crate::backend::{Argument, Backend, Number, Shape};
@@ -19,16 +19,25 @@ use crate::constants::Constants;
 use crate::error::{Error, Result};
 
 pub use compile::nvrtc_version;
+pub use cudarc::driver::sys::CUdeviceptr;
+pub use cudarc::driver::{CudaContext, CudaEvent, CudaStream};
+pub use record::Graph;
+use record::Recorder;
 pub use survey::{Device, Driver, Nvrtc, Survey};
 
 /// Major number of the compute capability that the kernels need.
 const NEEDED_CAPABILITY: i32 = 8;
+/// The oldest driver with all calls that are made, as the version of CUDA it supports.
+const NEEDED_DRIVER: (i32, i32) = (12, 8);
 
 /// A CUDA device with one stream.
 #[derive(Debug)]
 pub struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    recorder: Recorder,
+    /// Whether work goes to the recorder. A cell: no other thread can come in between.
+    recording: Cell<bool>,
     architecture: String,
     cache: Option<PathBuf>,
 }
@@ -40,15 +49,6 @@ pub struct Buffer {
     bytes: usize,
     stream: Arc<CudaStream>,
     borrowed: bool,
-}
-
-/// Recorded work of the device's stream.
-pub struct Graph(CudaGraph);
-
-impl std::fmt::Debug for Graph {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.write_str("Graph")
-    }
 }
 
 /// Loaded kernels.
@@ -69,7 +69,7 @@ impl Cuda {
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::NoDriver);
         }
-        let nvrtc = nvrtc_version()?;
+        check_driver()?;
         // The driver cannot say more than that it has no device; cudarc would index beyond them.
         let found = match result::init() {
             Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
@@ -82,32 +82,27 @@ impl Cuda {
         if device >= found {
             return Err(Error::NoDevice { asked: device, found });
         }
-        let mut version: c_int = 0;
-        // SAFETY: writes one integer.
-        unsafe { sys::cuDriverGetVersion(&raw mut version) }
-            .result()
-            .map_err(|error| driver("cuDriverGetVersion", error))?;
-        if version / 1000 < nvrtc.0 {
-            let found = format!("{}.{}", version / 1000, version % 1000 / 10);
-            return Err(Error::DriverTooOld { found, needed: format!("{}.0", nvrtc.0) });
-        }
         let context = CudaContext::new(device).map_err(|error| driver("cuDevicePrimaryCtxRetain", error))?;
-        // Else making a stream waits for the whole device, which fails while another thread records.
-        // SAFETY: it is about memory that cudarc allocates; here there is none.
+        // Else making the first stream waits for the whole device, which fails while another thread records.
+        // SAFETY: it is about memory that cudarc allocates; until it is on again there is none.
         unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream().map_err(|error| driver("cuStreamCreate", error))?;
-        Self::on(stream)
+        let stream = context.new_stream().map_err(|error| driver("cuStreamCreate", error));
+        // For whoever allocates by the context of `stream`.
+        // SAFETY: no memory was allocated meanwhile.
+        unsafe { context.enable_event_tracking() };
+        Self::with_stream(stream?)
     }
 
     /// The device of a stream, which all work goes to: what is put into it before a call is done before, what is put into it after
-    /// is done after. It must not be recorded by others meanwhile, nor be the default stream, which cannot be recorded.
+    /// is done after. It must not be recorded by others meanwhile, nor be a default stream: of those every thread may mean another.
     ///
-    /// # Errors   `Error::NoNvrtc`, `Architecture`; `Device` for the default stream
-    pub fn on(stream: Arc<CudaStream>) -> Result<Self> {
-        nvrtc_version()?;
-        if stream.cu_stream().is_null() {
-            let reason = "the default stream cannot be recorded; make one of its own".into();
-            return Err(Error::Device { call: "Cuda::on".into(), reason });
+    /// # Errors   `Error::NoNvrtc`, `DriverTooOld`, `Architecture`; `Misuse` for a default stream
+    pub fn with_stream(stream: Arc<CudaStream>) -> Result<Self> {
+        check_driver()?;
+        // The default stream, CU_STREAM_LEGACY, CU_STREAM_PER_THREAD.
+        if stream.cu_stream() as usize <= 2 {
+            let reason = "a default stream cannot be used; make one with CudaContext::new_stream";
+            return Err(Error::misuse("Cuda::with_stream", reason));
         }
         let context = stream.context().clone();
         let (major, minor) = context.compute_capability().map_err(|error| driver("cuDeviceGetAttribute", error))?;
@@ -115,7 +110,9 @@ impl Cuda {
             let name = context.name().map_err(|error| driver("cuDeviceGetName", error))?;
             return Err(Error::Architecture { name, found: format!("{major}.{minor}") });
         }
-        Ok(Self { context, stream, architecture: format!("sm_{major}{minor}"), cache: cache::folder() })
+        let recorder = Recorder::new(&context)?;
+        let (recording, architecture) = (Cell::new(false), format!("sm_{major}{minor}"));
+        Ok(Self { context, stream, recorder, recording, architecture, cache: cache::folder() })
     }
 
     /// The stream that all work goes to.
@@ -130,13 +127,60 @@ impl Cuda {
     /// The address is one of this device's, with so many bytes of memory behind it, until the buffer is dropped and the stream's
     /// work before that is done; what else uses it is ordered with the stream.
     #[expect(unsafe_code, reason = "an address is taken on trust")]
-    pub unsafe fn borrow(&self, address: sys::CUdeviceptr, bytes: usize) -> Buffer {
+    pub unsafe fn buffer_from_raw(&self, address: CUdeviceptr, bytes: usize) -> Buffer {
         Buffer { pointer: address, bytes, stream: self.stream.clone(), borrowed: true }
     }
 
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(|error| driver("cuCtxSetCurrent", error))
     }
+
+    /// Where launches, copies and zeros go.
+    fn target(&self) -> sys::CUstream {
+        if self.recording.get() { self.recorder.stream() } else { self.stream.cu_stream() }
+    }
+
+    /// What cannot be recorded.
+    fn not_recording(&self, call: &str) -> Result<()> {
+        let reason = "not allowed while work is recorded";
+        if self.recording.get() { Err(Error::misuse(call, reason)) } else { Ok(()) }
+    }
+
+    /// Address of a byte, if the buffer is of this device and `bytes` fit behind it
+    fn at(&self, buffer: &Buffer, offset: usize, bytes: usize) -> Result<CUdeviceptr> {
+        if !self.owns(buffer) {
+            let (theirs, ours) = (buffer.stream.context().ordinal(), self.context.ordinal());
+            let reason = format!("a buffer of device {theirs} cannot be used on device {ours}");
+            return Err(Error::misuse("buffer", reason));
+        }
+        if offset <= buffer.bytes && bytes <= buffer.bytes - offset {
+            return Ok(buffer.pointer + offset as u64);
+        }
+        let reason = format!("{bytes} bytes at {offset} are beyond a buffer of {}", buffer.bytes);
+        Err(Error::misuse("buffer", reason))
+    }
+}
+
+/// Whether the driver has all calls that are made, and runs what NVRTC compiles
+#[expect(unsafe_code, reason = "a query of the driver")]
+fn check_driver() -> Result<()> {
+    let nvrtc = nvrtc_version()?;
+    let mut version: c_int = 0;
+    // SAFETY: writes one integer.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(|error| driver("cuDriverGetVersion", error))?;
+    let (found, needed) = ((version / 1000, version % 1000 / 10), needed_driver(nvrtc));
+    if found >= needed {
+        return Ok(());
+    }
+    let text = |(major, minor)| format!("{major}.{minor}");
+    Err(Error::DriverTooOld { found: text(found), needed: text(needed) })
+}
+
+/// The oldest driver that will do with this NVRTC
+fn needed_driver(nvrtc: (i32, i32)) -> (i32, i32) {
+    NEEDED_DRIVER.max((nvrtc.0, 0))
 }
 
 fn driver(call: &str, error: DriverError) -> Error {
@@ -157,17 +201,8 @@ impl Module {
 
 impl Buffer {
     /// Where it is on the device.
-    pub fn address(&self) -> sys::CUdeviceptr {
+    pub fn address(&self) -> CUdeviceptr {
         self.pointer
-    }
-
-    /// Address of a byte, if `bytes` fit behind it
-    fn at(&self, offset: usize, bytes: usize) -> Result<sys::CUdeviceptr> {
-        if offset <= self.bytes && bytes <= self.bytes - offset {
-            return Ok(self.pointer + offset as u64);
-        }
-        let reason = format!("{bytes} bytes at {offset} of a buffer of {}", self.bytes);
-        Err(Error::Device { call: "copy".into(), reason })
     }
 }
 
@@ -182,8 +217,11 @@ impl Drop for Buffer {
     }
 }
 
+// SAFETY: memory comes from cuMemAlloc, in the length asked for, and is freed after the work that uses it, since cuMemFree waits;
+// memory of others is answered for by whoever gave its address. All work goes to one stream, or while it is recorded to one that
+// nobody else has.
 #[expect(unsafe_code, reason = "calls of the driver")]
-impl Backend for Cuda {
+unsafe impl Backend for Cuda {
     type Buffer = Buffer;
     type Module = Module;
     type Graph = Graph;
@@ -217,17 +255,26 @@ impl Backend for Cuda {
         buffer.pointer
     }
 
+    fn owns(&self, buffer: &Buffer) -> bool {
+        *buffer.stream.context() == self.context
+    }
+
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
+        self.not_recording("write")?;
         self.bind()?;
-        let pointer = to.at(offset, size_of_val(from))?;
-        // SAFETY: the range is inside the buffer; `from` is pageable, so the call returns once it has been read.
-        unsafe { result::memcpy_htod_async(pointer, from, self.stream.cu_stream()) }
-            .map_err(|error| driver("cuMemcpyHtoDAsync", error))
+        let pointer = self.at(to, offset, size_of_val(from))?;
+        // SAFETY: the range is inside the buffer, and the stream is waited for: whether the call returns before it has read `from`
+        // is not said of all memory.
+        let copied = unsafe { result::memcpy_htod_async(pointer, from, self.stream.cu_stream()) };
+        let waited = self.stream.synchronize();
+        copied.map_err(|error| driver("cuMemcpyHtoDAsync", error))?;
+        waited.map_err(|error| driver("cuStreamSynchronize", error))
     }
 
     fn read<T: Number>(&self, from: &Buffer, offset: usize, to: &mut [T]) -> Result<()> {
+        self.not_recording("read")?;
         self.bind()?;
-        let pointer = from.at(offset, size_of_val(to))?;
+        let pointer = self.at(from, offset, size_of_val(to))?;
         // SAFETY: the range is inside the buffer, any bits are a number, and the stream is waited for.
         unsafe { result::memcpy_dtoh_async(to, pointer, self.stream.cu_stream()) }
             .map_err(|error| driver("cuMemcpyDtoHAsync", error))?;
@@ -236,20 +283,22 @@ impl Backend for Cuda {
 
     fn copy(&self, to: &Buffer, to_offset: usize, from: &Buffer, from_offset: usize, bytes: usize) -> Result<()> {
         self.bind()?;
-        let (to, from) = (to.at(to_offset, bytes)?, from.at(from_offset, bytes)?);
+        let (to, from) = (self.at(to, to_offset, bytes)?, self.at(from, from_offset, bytes)?);
         // SAFETY: both ranges are inside their buffers, which are alive.
-        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.target()) }
             .map_err(|error| driver("cuMemcpyDtoDAsync", error))
     }
 
     fn zero(&self, buffer: &Buffer) -> Result<()> {
         self.bind()?;
+        let pointer = self.at(buffer, 0, buffer.bytes)?;
         // SAFETY: the range is the buffer.
-        unsafe { result::memset_d8_async(buffer.pointer, 0, buffer.bytes, self.stream.cu_stream()) }
+        unsafe { result::memset_d8_async(pointer, 0, buffer.bytes, self.target()) }
             .map_err(|error| driver("cuMemsetD8Async", error))
     }
 
     fn moment(&self) -> Result<CudaEvent> {
+        self.not_recording("moment")?;
         let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
         self.stream.record_event(flags).map_err(|error| driver("cuEventRecord", error))
     }
@@ -259,7 +308,7 @@ impl Backend for Cuda {
         Ok(Some(f64::from(milliseconds) * 1e-3))
     }
 
-    fn launch(
+    unsafe fn launch(
         &self,
         module: &Module,
         kernel: &'static str,
@@ -271,23 +320,25 @@ impl Backend for Cuda {
         let mut words: Vec<u64> = arguments
             .iter()
             .map(|argument| match argument {
-                Argument::Buffer(buffer, offset) => buffer.pointer + *offset as u64,
-                Argument::Integer(value) => u64::from(value.cast_unsigned()),
+                Argument::Buffer(buffer, offset) => self.at(buffer, *offset, 0),
+                Argument::Integer(value) => Ok(u64::from(value.cast_unsigned())),
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let mut pointers: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
         let (Ok(grid), Ok(block), Ok(shared)) =
             (c_uint::try_from(shape.grid), c_uint::try_from(shape.block), c_uint::try_from(shape.shared))
         else {
-            return Err(Error::Device { call: kernel.into(), reason: format!("{shape:?} is too large") });
+            return Err(Error::misuse(kernel, format!("{shape:?} is too large")));
         };
+        if shape.together {
+            self.not_recording("a launch of blocks that wait for each other")?;
+        }
         // SAFETY: each pointer is to 8 bytes, enough for a pointer or (little-endian) a 32-bit integer, and the driver copies
-        // them. The arguments are those of the kernel's parameters: the emulator, which counts them, runs the same calls. The
-        // kernels stay inside buffers of the sizes in buffers.rs: the emulator checks every access. Buffers are freed only after
-        // the work that uses them.
+        // them. That they are the kernel's arguments, and buffers large enough, the caller answers for. Buffers are freed only
+        // after the work that uses them.
         unsafe {
             let call = if shape.together { result::launch_cooperative_kernel } else { result::launch_kernel };
-            call(function.cu_function(), (grid, 1, 1), (block, 1, 1), shared, self.stream.cu_stream(), &mut pointers)
+            call(function.cu_function(), (grid, 1, 1), (block, 1, 1), shared, self.target(), &mut pointers)
         }
         .map_err(|error| driver(kernel, error))
     }
@@ -309,20 +360,22 @@ impl Backend for Cuda {
     }
 
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
+        self.not_recording("record")?;
         self.bind()?;
-        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).map_err(|error| driver("cuStreamBeginCapture", error))?;
-        let recorded = work();
-        // Also after an error, or the stream would stay recording.
-        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
-        recorded?;
-        let graph = graph.map_err(|error| driver("cuStreamEndCapture, cuGraphInstantiate", error))?;
-        let none = || Error::Device { call: "cuStreamEndCapture".into(), reason: "it gave no graph".into() };
-        graph.map(Graph).ok_or_else(none)
+        self.recorder.record(&self.recording, work)
     }
 
-    fn replay(&self, graph: &Graph) -> Result<()> {
+    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
+        self.not_recording("replay")?;
         self.bind()?;
-        graph.0.launch().map_err(|error| driver("cuGraphLaunch", error))
+        // SAFETY: graph and stream are alive; for what was recorded the caller answers.
+        unsafe { result::graph::launch(graph.executable(), self.stream.cu_stream()) }
+            .map_err(|error| driver("cuGraphLaunch", error))
     }
 }
+
+/// A memory can be moved to another thread.
+const _: () = {
+    const fn can_be_sent<T: Send>() {}
+    can_be_sent::<crate::Memory<Cuda>>();
+};

@@ -14,6 +14,7 @@ use crate::timing::Launch;
 
 /// Which kernels run. Both give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Variant {
     /// One thread per row, slot or number; for tests.
     Simple,
@@ -55,16 +56,18 @@ pub(crate) struct StepPlan {
 /// Compiled kernels with the settings they were compiled for.
 #[derive(Debug)]
 pub(crate) struct Driver<B: Backend> {
-    pub(crate) backend: B,
     pub(crate) settings: Settings,
     pub(crate) rules: Rules,
     pub(crate) variant: Variant,
+    /// The launches so far, where they are timed one by one.
+    pub(crate) profile: RefCell<Option<Vec<Launch<B>>>>,
+    // Dropped in this order: what the backend made before the backend.
+    pub(crate) graphs: RefCell<Graphs<B>>,
     module: B::Module,
     /// Compiled when it is first asked for.
     walk: OnceCell<B::Module>,
-    /// The launches so far, where they are timed one by one.
-    pub(crate) profile: RefCell<Option<Vec<Launch<B>>>>,
-    pub(crate) graphs: RefCell<Graphs<B>>,
+    pub(crate) walkers: walk::Walkers,
+    pub(crate) backend: B,
 }
 
 /// Arguments in order.
@@ -110,14 +113,15 @@ impl<B: Backend> Driver<B> {
         let kernels = if variant == Variant::Simple { Kernels::Simple } else { Kernels::Fast };
         let module = backend.load(&Constants::new(settings, rules, variant.tile(), kernels)?)?;
         Ok(Self {
-            backend,
             settings: settings.clone(),
             rules: rules.clone(),
             variant,
-            module,
-            walk: OnceCell::new(),
             profile: RefCell::new(None),
             graphs: RefCell::default(),
+            module,
+            walk: OnceCell::new(),
+            walkers: walk::Walkers::default(),
+            backend,
         })
     }
 
@@ -125,17 +129,22 @@ impl<B: Backend> Driver<B> {
         self.variant.tile().blocks
     }
 
+    /// Private to the launches of this folder: their arguments are those of the kernels in kernels/, their buffers those of
+    /// buffers.rs or checked against the same sizes.
     fn launch(&self, kernel: &'static str, shape: Shape, arguments: &[Argument<B::Buffer>]) -> Result<()> {
         if shape.grid == 0 {
             return Ok(());
         }
+        #[expect(unsafe_code, reason = "a kernel is launched")]
+        // SAFETY: as above; the emulator runs the same calls, and checks the arguments and every access.
+        let launch = || unsafe { self.backend.launch(&self.module, kernel, shape, arguments) };
         if let Some(launches) = &mut *self.profile.borrow_mut() {
             let from = self.backend.moment()?;
-            self.backend.launch(&self.module, kernel, shape, arguments)?;
+            launch()?;
             launches.push((kernel, from, self.backend.moment()?));
             return Ok(());
         }
-        self.backend.launch(&self.module, kernel, shape, arguments)
+        launch()
     }
 
     /// Whether tokens that were copied into the queue are finite, from row `from` on.                          [NUM-7]

@@ -134,8 +134,7 @@ impl Emulator {
         let (Ok(grid), Ok(block)) = (grid, block) else { return Err(device("too many blocks or threads".into())) };
         let mut error: [c_char; 1024] = [0; 1024];
         // SAFETY: every pointer is to memory that outlives the call, with the lengths given; buffers are alive and used by this
-        // thread alone, since they are not Sync. The emulator checks kernel, number of arguments and every access; that
-        // arguments have their kernel's types is checked by running every kernel in tests.
+        // thread alone, since they are not Sync. The emulator checks kernel, number and kinds of arguments, and every access.
         let good = unsafe {
             emulator_launch(
                 name.as_ptr(),
@@ -166,8 +165,10 @@ fn unless(good: bool, call: &str, reason: &str) -> Result<()> {
     if good { Ok(()) } else { Err(Error::Device { call: call.into(), reason: reason.into() }) }
 }
 
+// SAFETY: memory is the emulator's own, in the length asked for, and counted by those who have it, graphs too. Every call is done
+// when it returns. An address is of no memory, but of nobody else's either.
 #[expect(unsafe_code, reason = "the emulator is C++")]
-impl Backend for Emulator {
+unsafe impl Backend for Emulator {
     type Buffer = Buffer;
     type Module = Module;
     type Graph = Graph;
@@ -196,6 +197,10 @@ impl Backend for Emulator {
 
     fn address(&self, buffer: &Buffer) -> u64 {
         buffer.0.address
+    }
+
+    fn owns(&self, _: &Buffer) -> bool {
+        true
     }
 
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
@@ -238,7 +243,8 @@ impl Backend for Emulator {
         Ok(None)
     }
 
-    fn launch(
+    /// What is not the kernel's is refused, or found in the run.
+    unsafe fn launch(
         &self,
         module: &Module,
         kernel: &'static str,
@@ -262,7 +268,7 @@ impl Backend for Emulator {
         self.recorded(work)
     }
 
-    fn replay(&self, graph: &Graph) -> Result<()> {
+    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
         self.replayed(graph)
     }
 }

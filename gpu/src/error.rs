@@ -1,5 +1,7 @@
 //! What can go wrong, each with what was found, what is needed, and how to get it.
 
+use crate::constants::Tile;
+
 /// An error of the CUDA implementation.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +30,14 @@ pub enum Error {
         given: u128,
         /// The limit.
         most: u128,
+    },
+    /// A tile that the kernels cannot be cut into.
+    #[error("{tile:?}: {needed}; Tile::SMALL, Tile::LARGE and Tile::TENSOR are tiles that can be used")]
+    Tile {
+        /// The tile.
+        tile: Tile,
+        /// What does not hold of it.
+        needed: &'static str,
     },
     /// No CUDA driver.
     #[error("no CUDA driver found (libcuda); it comes with NVIDIA's display or data centre driver")]
@@ -86,6 +96,14 @@ pub enum Error {
         /// Why it failed.
         reason: String,
     },
+    /// A call that must not be made now, or not with these arguments.
+    #[error("{call}: {reason}")]
+    Misuse {
+        /// What was called.
+        call: String,
+        /// Why it is refused, and what can be called.
+        reason: String,
+    },
     /// Something the driver or the emulator refused.
     #[error("{call} failed: {reason}")]
     Device {
@@ -94,6 +112,12 @@ pub enum Error {
         /// Why it failed.
         reason: String,
     },
+}
+
+impl Error {
+    pub(crate) fn misuse(call: &str, reason: impl Into<String>) -> Self {
+        Self::Misuse { call: call.into(), reason: reason.into() }
+    }
 }
 
 /// Result of the CUDA implementation.

@@ -12,6 +12,7 @@ use crate::error::Result;
 
 /// How [`Memory::feed_resident`](crate::Memory::feed_resident) gives its work to the device. The results have the same bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Launching {
     /// Every kernel by itself.
     Single,
@@ -54,13 +55,16 @@ impl<B: Backend> Driver<B> {
         if graphs.launching == Launching::Single || self.profile.borrow().is_some() {
             return launches();
         }
+        #[expect(unsafe_code, reason = "recorded launches are done again")]
+        // SAFETY: this backend recorded it, with modules that live as long; buffers are forgotten with the graphs that use them.
+        let replay = |graph: &B::Graph| unsafe { self.backend.replay(graph) };
         if let Some(Some(graph)) = graphs.seen.get(&work) {
-            return self.backend.replay(graph);
+            return replay(graph);
         }
         if graphs.seen.contains_key(&work) {
             let graph = self.backend.record(launches)?;
             let graph = graphs.seen.entry(work).insert_entry(Some(graph)).into_mut();
-            return graph.as_ref().map_or(Ok(()), |graph| self.backend.replay(graph));
+            return graph.as_ref().map_or(Ok(()), replay);
         }
         if graphs.seen.len() >= MOST {
             graphs.seen.retain(|_, graph| graph.is_some());
@@ -71,7 +75,7 @@ impl<B: Backend> Driver<B> {
         launches()
     }
 
-    /// Before buffers are freed that graphs use.
+    /// When buffers are freed that graphs use: right after, so that no graph is dropped that still runs.
     pub(crate) fn forget_graphs(&self) {
         self.graphs.borrow_mut().seen.clear();
     }

@@ -23,9 +23,10 @@ pub(crate) enum Read {
 /// A bare memory whose tables, queue and work stay on a device.
 #[derive(Debug)]
 pub struct Memory<B: Backend> {
-    pub(crate) driver: Driver<B>,
+    // Dropped in this order: buffers wait for the work that uses them, which needs the driver's modules.
     pub(crate) tables: TableBuffers<B>,
     chunk: Option<ChunkBuffers<B>>,
+    pub(crate) driver: Driver<B>,
     pub(crate) queued: usize,
     pub(crate) gates: bool,
     pub(crate) mask: bool,
@@ -71,9 +72,9 @@ impl<B: Backend> Memory<B> {
         let driver = Driver::new(backend, &settings, &rules, variant)?;
         let tables = TableBuffers::new(&driver.backend, &settings)?;
         let mut memory = Self {
-            driver,
             tables,
             chunk: None,
+            driver,
             queued: 0,
             gates: false,
             mask: false,
@@ -98,8 +99,8 @@ impl<B: Backend> Memory<B> {
     pub fn state(&self) -> Result<State<f32>> {
         self.known()?;
         if self.halted.is_none() && self.get::<i32>(&self.tables.flag, 0, 1)? != [FLAG_NONE] {
-            let reason = "a chunk that was fed from the device failed; call settle, which says which".into();
-            return Err(Error::Device { call: "state".into(), reason });
+            let reason = "a chunk that was fed from the device failed; call settle, which says which";
+            return Err(Error::misuse("state", reason));
         }
         let settings = self.settings().clone();
         let queued = if self.queued == 0 || self.halted.is_some() { None } else { Some(self.queue()?) };
@@ -153,7 +154,7 @@ impl<B: Backend> Memory<B> {
         self.known()?;
         // What failed before counts as not taken.
         match self.guarded(Self::check_flag) {
-            Err(error @ Error::Device { .. }) => return Err(error),
+            Err(error @ (Error::Device { .. } | Error::Misuse { .. })) => return Err(error),
             _ => self.queued = 0,
         }
         self.clear_flag()
@@ -180,7 +181,8 @@ impl<B: Backend> Memory<B> {
     pub(crate) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.known()?;
         work(self).inspect_err(|error| {
-            if let Error::Device { call, reason } = error {
+            // A misuse in the middle of work leaves as little known.
+            if let Error::Device { call, reason } | Error::Misuse { call, reason } = error {
                 self.interrupted = Some(Error::Interrupted { call: call.clone(), reason: reason.clone() });
             }
         })
@@ -192,8 +194,8 @@ impl<B: Backend> Memory<B> {
 
     /// Nothing is queued, and no step is under way.
     fn start_over(&mut self) -> Result<()> {
-        self.driver.forget_graphs();
         self.chunk = None;
+        self.driver.forget_graphs();
         self.queued = 0;
         self.tables.clear(&self.driver.backend)
     }
@@ -208,15 +210,15 @@ impl<B: Backend> Memory<B> {
     }
 
     pub(crate) fn room(&self) -> Result<&ChunkBuffers<B>> {
-        let missing = || Error::Device { call: "chunk".into(), reason: "no tokens were fed yet".into() };
+        let missing = || Error::misuse("last_reading", "no tokens were fed yet; feed some first");
         self.chunk.as_ref().ok_or_else(missing)
     }
 
     /// Buffers for this number of sequences, kept while it stays the same
     pub(crate) fn make_room(&mut self, sequences: usize) -> Result<()> {
         if self.chunk.as_ref().is_none_or(|chunk| chunk.sequences != sequences) {
-            self.driver.forget_graphs();
             self.chunk = None;
+            self.driver.forget_graphs();
             let (settings, rules) = (self.settings(), self.rules());
             let simple = self.driver.variant == Variant::Simple;
             self.chunk = Some(ChunkBuffers::new(&self.driver.backend, settings, rules, sequences, simple)?);

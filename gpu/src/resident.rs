@@ -38,8 +38,8 @@ impl<B: Backend> Memory<B> {
     /// later ones write nothing to the tables. [`Memory::settle`], or the next call that waits for the device, reports them; what
     /// was read since is not to be used.                                                                [NUM-7]
     ///
-    /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones, and for buffers too short for them; those of the
-    ///   device
+    /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones, and for buffers too short for them; `Error::Misuse`
+    ///   for buffers of another device; those of the device
     pub fn feed_resident(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
         if tokens.sequences == 0 {
             let expected = "[tokens, sequences 1 or more, ..]".to_string();
@@ -51,8 +51,7 @@ impl<B: Backend> Memory<B> {
         self.still_running()?;
         self.has_room_for(tokens, reads)?;
         if self.settings().writes && self.until_border() == 0 && tokens.tokens > 0 {
-            let reason = "a failed chunk waits; call flush or reset_queue first".to_string();
-            return Err(Error::Device { call: "feed_resident".into(), reason });
+            return Err(Error::misuse("feed_resident", "a failed chunk waits; call flush or reset_queue first"));
         }
         let blocks = if self.can_walk_on(tokens, reads) { self.driver.walkers(tokens.sequences)? } else { None };
         self.guarded(|memory| {
@@ -105,7 +104,7 @@ impl<B: Backend> Memory<B> {
         Ok(())
     }
 
-    /// Whether the buffers are as long as the tokens say.
+    /// Whether the buffers are this device's, and as long as the tokens say.
     fn has_room_for(&self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
         let (query, value, one) = self.row_bytes();
         let buffers = [
@@ -116,7 +115,13 @@ impl<B: Backend> Memory<B> {
             ("reads", Some(reads), value),
         ];
         for (tensor, buffer, row) in buffers {
-            let Some(found) = buffer.map(|buffer| self.driver.backend.bytes(buffer)) else { continue };
+            let (Some(buffer), backend) = (buffer, &self.driver.backend) else { continue };
+            if !backend.owns(buffer) {
+                let reason =
+                    format!("{tensor} are in a buffer of another device; memory.device() allocates on this one");
+                return Err(Error::misuse("feed_resident", reason));
+            }
+            let found = backend.bytes(buffer);
             let needed = tokens.tokens.saturating_mul(row);
             if found < needed {
                 let expected = format!("{needed} bytes for {} tokens", tokens.tokens);
@@ -167,6 +172,12 @@ impl<B: Backend> Memory<B> {
     /// How [`Memory::feed_resident`] gives its work to the device from now on.
     pub fn set_launching(&mut self, launching: Launching) {
         self.driver.set_launching(launching);
+    }
+
+    /// No more blocks than these in a launch of whole chunks from now on; without a number as many as run at once. Where tools
+    /// instrument kernels, fewer fit than the driver says.
+    pub fn set_most_blocks(&mut self, blocks: Option<usize>) {
+        self.driver.walkers.most.set(blocks);
     }
 
     /// Whether the device can take whole chunks of so many sequences in one launch: with border drop, the paper's rule for

@@ -22,6 +22,7 @@ pub struct ChunkInput {
 
 /// Seconds of every repetition; empty where the backend has no time of its own.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Timings {
     /// Whole chunks: reading and step, without copies to or from the host.
     pub chunks: Vec<f64>,
@@ -59,23 +60,21 @@ impl<B: Backend> Memory<B> {
         self.set_launching(Launching::Graphs);
         // Twice before anything is timed: kernels are loaded, then recorded.
         self.feed_chunks(&uploaded, 2)?;
-        for repeat in 0..repeats {
-            timings.chunks.extend(self.feed_chunk(&uploaded, repeat)?);
-        }
+        timings.chunks = self.time(repeats, |memory, repeat| memory.feed_uploaded(&uploaded, repeat))?;
         self.set_launching(Launching::Single);
-        for repeat in 0..repeats {
-            timings.singly.extend(self.feed_chunk(&uploaded, repeat)?);
-        }
+        timings.singly = self.time(repeats, |memory, repeat| memory.feed_uploaded(&uploaded, repeat))?;
         self.set_launching(Launching::Persistent);
-        for _ in 0..if self.can_walk(sequences)? { repeats } else { 0 } {
-            let seconds = self.timed(|memory| memory.feed_all(&uploaded))?;
-            timings.walked.extend(seconds.map(|seconds| seconds / inputs.len() as f64));
+        if self.can_walk(sequences)? {
+            let seconds = self.time(repeats, |memory, _| memory.feed_all(&uploaded))?;
+            timings.walked = seconds.into_iter().map(|seconds| seconds / inputs.len() as f64).collect();
         }
-        for repeat in 0..repeats {
+        let profiles = (0..repeats).map(|repeat| {
             self.driver.profile.replace(Some(Vec::new()));
-            let fed = self.feed_chunk(&uploaded, repeat);
+            let fed = self.feed_uploaded(&uploaded, repeat);
             let launches = self.driver.profile.take().unwrap_or_default();
-            fed?;
+            fed.map(|()| launches)
+        });
+        for launches in profiles.collect::<Result<Vec<_>>>()? {
             timings.launches = launches.len();
             self.add_stages(&mut timings, &launches)?;
         }
@@ -100,22 +99,26 @@ impl<B: Backend> Memory<B> {
         self.set_launching(launching);
         let seconds = if launching == Launching::Persistent {
             self.feed_all(&uploaded)?;
-            self.timed(|memory| (0..chunks / inputs.len().max(1)).try_for_each(|_| memory.feed_all(&uploaded)))
+            let calls = chunks / inputs.len().max(1);
+            self.time(1, |memory, _| (0..calls).try_for_each(|_| memory.feed_all(&uploaded)))
         } else {
             self.feed_chunks(&uploaded, 2)?;
-            self.timed(|memory| memory.feed_chunks(&uploaded, chunks))
+            self.time(1, |memory, _| memory.feed_chunks(&uploaded, chunks))
         }?;
         self.set_launching(Launching::Graphs);
         self.settle()?;
-        Ok(seconds)
+        Ok(seconds.first().copied())
     }
 
-    /// Seconds that the device takes for some work
-    fn timed(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Option<f64>> {
-        let from = self.driver.backend.moment()?;
-        work(self)?;
-        let to = self.driver.backend.moment()?;
-        self.driver.backend.seconds(&from, &to)
+    /// Seconds that the device takes for each repetition of some work; none where there is no time
+    fn time(&mut self, repeats: usize, mut work: impl FnMut(&mut Self, usize) -> Result<()>) -> Result<Vec<f64>> {
+        let mut moments = Vec::new();
+        for repeat in 0..repeats {
+            let from = self.driver.backend.moment()?;
+            work(self, repeat)?;
+            moments.push((from, self.driver.backend.moment()?));
+        }
+        self.driver.seconds(&moments)
     }
 
     fn upload(&self, sequences: usize, inputs: &[ChunkInput]) -> Result<Uploaded<B>> {
@@ -154,11 +157,6 @@ impl<B: Backend> Memory<B> {
         let (tokens, sequences) = (self.settings().chunk, uploaded.sequences);
         let resident = Resident { tokens, sequences, queries, values, gates: None, mask: None };
         self.feed_resident(&resident, &uploaded.reads)
-    }
-
-    /// Seconds of one of them
-    fn feed_chunk(&mut self, uploaded: &Uploaded<B>, number: usize) -> Result<Option<f64>> {
-        self.timed(|memory| memory.feed_uploaded(uploaded, number))
     }
 
     fn add_stages(&self, timings: &mut Timings, launches: &[Launch<B>]) -> Result<()> {
@@ -206,13 +204,19 @@ pub(crate) type Launch<B> = (&'static str, <B as Backend>::Moment, <B as Backend
 
 impl<B: Backend> Driver<B> {
     fn time(&self, repeats: usize, work: &dyn Fn() -> Result<()>) -> Result<Vec<f64>> {
-        let mut seconds = Vec::new();
+        let mut moments = Vec::new();
         for _ in 0..repeats {
             let from = self.backend.moment()?;
             work()?;
-            let to = self.backend.moment()?;
-            seconds.extend(self.backend.seconds(&from, &to)?);
+            moments.push((from, self.backend.moment()?));
         }
-        Ok(seconds)
+        self.seconds(&moments)
+    }
+
+    /// Seconds between the moments of each pair. Asked for after the last repetition: to ask is to wait, and on a device that has
+    /// nothing to do a time would begin with what the host needs for the next launch.
+    fn seconds(&self, moments: &[(B::Moment, B::Moment)]) -> Result<Vec<f64>> {
+        let seconds = moments.iter().map(|(from, to)| self.backend.seconds(from, to));
+        Ok(seconds.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 }

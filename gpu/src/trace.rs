@@ -31,6 +31,7 @@ pub struct Reading {
 
 /// What lies between the stages of a run, in order.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Trace {
     /// The first reading of every token, slice by slice.
     pub readings: Vec<Reading>,
@@ -49,8 +50,8 @@ impl<B: Backend> Memory<B> {
     pub fn last_reading(&self, rows: usize) -> Result<Reading> {
         self.known()?;
         if self.read == Read::Walked {
-            let reason = "whole chunks were read in one launch, which keeps no reading".into();
-            return Err(Error::Device { call: "last_reading".into(), reason });
+            let reason = "whole chunks were read in one launch, which keeps no reading; Launching::Graphs does";
+            return Err(Error::misuse("last_reading", reason));
         }
         self.reading(0, rows)
     }

@@ -187,3 +187,27 @@ fn an_unknown_kernel_and_a_wrong_number_of_arguments_are_refused() {
     assert!(device.run("no_such_kernel", 1, 1, &[]).unwrap_err().to_string().contains("no_such_kernel"));
     assert!(device.run("fault_none", 1, 256, &[]).unwrap_err().to_string().contains("0 parameters"));
 }
+
+#[test]
+fn an_argument_of_the_wrong_kind_is_refused() {
+    let device = Device::new(0);
+    let (numbers, sum) = (device.numbers(&[1.0; 4]), device.blank("sum", 1));
+    for (arguments, expected) in [
+        (
+            [of(&numbers), Argument::Integer(8), Argument::Integer(4)],
+            "argument 1 is an integer, the parameter is a buffer",
+        ),
+        ([of(&numbers), of(&sum), of(&numbers)], "argument 2 is a buffer, the parameter is an integer"),
+    ] {
+        let error = device.run("fault_none", 1, 256, &arguments).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn more_memory_than_there_is_is_refused() {
+    for bytes in [usize::MAX, usize::MAX - 3, usize::MAX / 2, 1 << 60] {
+        let error = Device::new(0).emulator.allocate("all", bytes).unwrap_err();
+        assert_eq!(error, Error::OutOfMemory { buffer: "all", bytes });
+    }
+}

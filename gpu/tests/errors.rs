@@ -5,7 +5,7 @@ mod common;
 
 use common::{Scene, TINY, emulate, scene};
 use fwpkm_gpu::emulator::Emulator;
-use fwpkm_gpu::{Error, MOST_TOP_K, Memory, Variant};
+use fwpkm_gpu::{Error, MOST_TOP_K, Memory, Tile, Variant};
 use fwpkm_reference::settings::{Activation, Border, Score};
 use fwpkm_reference::{Error as MemoryError, Rules, Settings, StepReport, Tables};
 
@@ -242,4 +242,30 @@ fn settings_that_are_wrong_or_too_large_are_refused() {
     let large = simple_scene(Settings { sub_keys: 40, top_k: MOST_TOP_K + 1, ..settings() });
     let error = emulate(&large, FAST, 1).unwrap_err();
     assert_eq!(error.to_string(), "top_k is 33; the kernels take at most 32");
+}
+
+#[test]
+fn tiles_that_the_kernels_cannot_be_cut_into_are_refused() {
+    let scene = simple_scene(settings());
+    let tile = |side, per_thread, blocks| Tile { side, per_thread, blocks, tensor_cores: false };
+    for (tile, word) in [
+        (tile(64, 0, 8192), "per_thread"),
+        (tile(64, 3, 8192), "per_thread"),
+        (tile(62, 2, 8192), "multiple of 4"),
+        (tile(0, 1, 8192), "multiple of 4"),
+        (tile(64, 1, 8192), "1024"),
+        (tile(384, 16, 8192), "380"),
+        (tile(64, 32, 8192), "16"),
+        (tile(usize::MAX - 3, 4, 8192), "1024"),
+        (tile(64, 4, 0), "blocks"),
+        (tile(64, 4, 1 << 31), "blocks"),
+    ] {
+        let error = emulate(&scene, Variant::Fast(tile), 1).unwrap_err();
+        assert!(matches!(error, Error::Tile { tile: given, .. } if given == tile), "{error}");
+        assert!(error.to_string().contains(word) && error.to_string().contains("Tile::SMALL"), "{error}");
+    }
+    let whole = emulate(&scene, Variant::Simple, 1).unwrap();
+    for tile in [tile(12, 3, 1), tile(4, 1, 2), tile(60, 5, 7)] {
+        assert_eq!(bits(&emulate(&scene, Variant::Fast(tile), 1).unwrap().tables), bits(&whole.tables), "{tile:?}");
+    }
 }

@@ -3,20 +3,34 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use common::{Scene, TINY, WALKING, resident, run_on, scene};
 use fwpkm_gpu::emulator::{Buffer, Emulator, Graph, Module};
-use fwpkm_gpu::{Argument, Backend, Constants, Error, Launching, Memory, Number, Resident, Result, Shape, Variant};
+use fwpkm_gpu::{
+    Argument, Backend, ChunkInput, Constants, Error, Launching, Memory, Number, Resident, Result, Shape, Variant,
+};
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Rules, Settings, Tables};
+use ndarray::Array2;
 
 /// An emulator of which one call fails.
 struct Failing {
     emulator: Emulator,
     /// Calls that still succeed.
     left: Rc<Cell<usize>>,
+    /// What is told apart here of the calls: moments, questions for the time between them, questions for the blocks that run at
+    /// once, and the blocks of a launch of whole chunks.
+    seen: Rc<RefCell<Vec<Seen>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    Moment,
+    Seconds,
+    Asked,
+    Together(usize),
 }
 
 impl Failing {
@@ -28,7 +42,9 @@ impl Failing {
     }
 }
 
-impl Backend for Failing {
+// SAFETY: the emulator's calls, or none.
+#[expect(unsafe_code, reason = "calls of the emulator")]
+unsafe impl Backend for Failing {
     type Buffer = Buffer;
     type Module = Module;
     type Graph = Graph;
@@ -45,6 +61,9 @@ impl Backend for Failing {
     }
     fn address(&self, buffer: &Buffer) -> u64 {
         self.emulator.address(buffer)
+    }
+    fn owns(&self, buffer: &Buffer) -> bool {
+        self.emulator.owns(buffer)
     }
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
         self.passes("write")?;
@@ -63,12 +82,14 @@ impl Backend for Failing {
         self.emulator.zero(buffer)
     }
     fn moment(&self) -> Result<()> {
+        self.seen.borrow_mut().push(Seen::Moment);
         Ok(())
     }
     fn seconds(&self, (): &(), (): &()) -> Result<Option<f64>> {
-        Ok(None)
+        self.seen.borrow_mut().push(Seen::Seconds);
+        Ok(Some(1.0))
     }
-    fn launch(
+    unsafe fn launch(
         &self,
         module: &Module,
         kernel: &'static str,
@@ -76,17 +97,23 @@ impl Backend for Failing {
         arguments: &[Argument<Buffer>],
     ) -> Result<()> {
         self.passes(kernel)?;
-        self.emulator.launch(module, kernel, shape, arguments)
+        if shape.together {
+            self.seen.borrow_mut().push(Seen::Together(shape.grid));
+        }
+        // SAFETY: as given.
+        unsafe { self.emulator.launch(module, kernel, shape, arguments) }
     }
     fn together(&self, module: &Module, kernel: &'static str, block: usize, shared: usize) -> Result<usize> {
+        self.seen.borrow_mut().push(Seen::Asked);
         self.emulator.together(module, kernel, block, shared)
     }
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         self.emulator.record(work)
     }
-    fn replay(&self, graph: &Graph) -> Result<()> {
+    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
         self.passes("replay")?;
-        self.emulator.replay(graph)
+        // SAFETY: as given.
+        unsafe { self.emulator.replay(graph) }
     }
 }
 
@@ -96,7 +123,7 @@ fn bits(tables: &Tables<f32>) -> Vec<u32> {
 
 fn new(scene: &Scene) -> (Memory<Failing>, Rc<Cell<usize>>) {
     let left = Rc::new(Cell::new(usize::MAX));
-    let backend = Failing { emulator: Emulator::new(3), left: left.clone() };
+    let backend = Failing { emulator: Emulator::new(3), left: left.clone(), seen: Rc::default() };
     let (settings, rules, tables) = (scene.settings.clone(), scene.rules.clone(), scene.tables.clone());
     (Memory::new(backend, settings, rules, tables, Variant::Fast(WALKING)).unwrap(), left)
 }
@@ -190,4 +217,46 @@ fn buffers_too_short_are_refused_and_nothing_is_lost() {
     }
     assert_eq!(bits(&memory.tables().unwrap()), bits(&scene.tables));
     assert_eq!(memory.queued(), 0);
+}
+
+fn paper_scene() -> Scene {
+    let settings = Settings { sub_keys: 5, key_dim: 4, value_dim: 4, top_k: 2, chunk: 3, ..Settings::paper() };
+    scene(1, settings, Rules::paper(), 1, &[3])
+}
+
+#[test]
+fn times_are_asked_for_after_the_last_repetition() {
+    let (mut memory, _) = new(&paper_scene());
+    let seen = memory.device().seen.clone();
+    let input = ChunkInput { queries: Array2::ones((3, 4)), values: Array2::ones((3, 4)) };
+    let timings = memory.time_chunks(1, &[input.clone(), input], 5).unwrap();
+    assert_eq!([timings.chunks.len(), timings.singly.len(), timings.walked.len()], [5; 3]);
+    let alternations = |seen: &[Seen]| {
+        let times = |seen: &Seen| matches!(seen, Seen::Moment | Seen::Seconds);
+        let times: Vec<Seen> = seen.iter().copied().filter(times).collect();
+        times.windows(2).filter(|pair| pair[0] == Seen::Seconds && pair[1] == Seen::Moment).count()
+    };
+    // Chunks, the same singly, walked, every kernel.
+    assert_eq!(alternations(&seen.take()), 3);
+    memory.time_copies(16, 5).unwrap();
+    assert_eq!(alternations(&seen.take()), 0);
+}
+
+#[test]
+fn a_launch_of_whole_chunks_has_no_more_blocks_than_allowed() {
+    let scene = paper_scene();
+    for (most, expected) in [(None, vec![3]), (Some(2), vec![2]), (Some(9), vec![3]), (Some(0), vec![])] {
+        let (mut memory, _) = new(&scene);
+        let seen = memory.device().seen.clone();
+        memory.set_launching(Launching::Persistent);
+        memory.set_most_blocks(most);
+        for _ in 0..2 {
+            resident::feed_call(&mut memory, &scene.text.slice(0, 3)).unwrap();
+        }
+        assert_eq!(memory.steps(), 2);
+        // The device is asked once, by the first call.
+        let launches = expected.into_iter().map(Seen::Together);
+        let both = [Seen::Asked].into_iter().chain(launches.clone()).chain(launches);
+        assert_eq!(seen.take(), both.collect::<Vec<_>>());
+    }
 }

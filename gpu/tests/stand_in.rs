@@ -37,9 +37,9 @@ fn text(output: &Output) -> String {
 fn the_tests_of_a_device_pass_and_no_rule_of_the_driver_is_broken() {
     let folder = libraries("stand-in-passes");
     // Side by side: what one thread does must not disturb the recording of another.
-    let output = run(&folder, &["device::"], "");
+    let output = run(&folder, &["device::"], "contexts=9");
     let text = text(&output);
-    assert!(output.status.success() && text.contains("4 passed"), "{text}");
+    assert!(output.status.success() && text.contains("9 passed"), "{text}");
     assert!(!text.contains("not run") && !text.contains("stand-in driver:"), "{text}");
 }
 
@@ -56,12 +56,59 @@ fn opening() {
 }
 
 #[test]
+#[ignore = "run by buffers_of_another_device_are_refused"]
+fn two_devices() {
+    use fwpkm_gpu::{Backend, Error, Memory, Resident, Tile, Variant, cuda::Cuda};
+    let (one, other) = (Cuda::new(0).unwrap(), Cuda::new(1).unwrap());
+    // Another stream of the same device is none of another device.
+    let again = Cuda::new(0).unwrap();
+    let [ours, theirs, too] = [&one, &other, &again].map(|device| {
+        let buffer = device.allocate("buffer", 256).unwrap();
+        device.zero(&buffer).unwrap();
+        buffer
+    });
+    one.copy(&ours, 0, &too, 0, 4).unwrap();
+    let mut number = [0_i32];
+    let scene = device::common::scenes().swap_remove(0).1;
+    let (s, variant) = (scene.settings.clone(), Variant::Fast(Tile::SMALL));
+    let refused = [
+        one.write(&theirs, 0, &[1_i32]),
+        one.read(&theirs, 0, &mut number),
+        one.copy(&ours, 0, &theirs, 0, 4),
+        one.copy(&theirs, 0, &ours, 0, 4),
+        one.zero(&theirs),
+        {
+            let mut memory = Memory::new(one, s, scene.rules, scene.tables, variant).unwrap();
+            let tokens = Resident { tokens: 1, sequences: 1, queries: &theirs, values: &ours, gates: None, mask: None };
+            let refused = memory.feed_resident(&tokens, &ours);
+            // Nothing was asked of the device.
+            memory.tables().unwrap();
+            refused
+        },
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, Error::Misuse { .. }) && error.to_string().contains("device"), "{error}");
+    }
+}
+
+#[test]
+fn buffers_of_another_device_are_refused() {
+    let output = run(&libraries("stand-in-two"), &["two_devices", "--exact"], "devices=2");
+    let text = text(&output);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert!(!text.contains("stand-in driver:"), "{text}");
+}
+
+#[test]
 fn a_machine_that_will_not_do_is_refused_with_the_reason() {
     let folder = libraries("stand-in-refuses");
     for (device, expected) in [
         ("", "it runs"),
         ("devices=0", "the CUDA driver has 0 devices; device 0 was asked for"),
         ("driver=12080", "the CUDA driver supports CUDA 12.8; 13.0 or later is needed: update the driver"),
+        ("driver=12080 nvrtc=12090", "it runs"),
+        ("driver=12060 nvrtc=12060", "the CUDA driver supports CUDA 12.6; 12.8 or later is needed: update the driver"),
         ("capability=75", "no GPU, the emulator has compute capability 7.5; the kernels need 8.0 or later"),
         ("memory=3000", "no room for slot_values, "),
     ] {

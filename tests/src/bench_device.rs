@@ -124,10 +124,17 @@ pub struct Line {
 /// One chunk of each batch is judged as a certified vector is, on fewer sub-keys; the very module that is timed must give the bits
 /// of the simple kernels.
 ///
-/// # Errors   `Error::Usage` where the verification fails: nothing is timed then; those of the device
-pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent: &Extent) -> Result<Measured> {
+/// `batch` is given what was found so far, after every batch.
+///
+/// # Errors   `Error::Usage` where the verification fails: nothing is timed then; those of `batch` and of the device
+pub fn measure<B: Backend>(
+    new: &dyn Fn() -> Result<B>,
+    variant: Variant,
+    extent: &Extent,
+    batch: &mut dyn FnMut(&Measured) -> Result<()>,
+) -> Result<Measured> {
     let mut rng = StdRng::seed_from_u64(1);
-    let ratios = extent.batches.iter().map(|&batch| verify(new()?, variant, extent, batch, &mut rng));
+    let ratios = extent.batches.iter().map(|&sequences| verify(new()?, variant, extent, sequences, &mut rng));
     let ratios = ratios.collect::<Result<Vec<_>>>()?;
     let tables = Tables::random(&extent.settings, &mut rng)?;
     let most = extent.batches.iter().copied().max().unwrap_or(1);
@@ -173,6 +180,7 @@ pub fn measure<B: Backend>(new: &dyn Fn() -> Result<B>, variant: Variant, extent
             };
             measured.texts.push(WholeText { sequences, tokens: chunks * settings.chunk, seconds, walked });
         }
+        batch(&measured)?;
     }
     Ok(measured)
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use cudarc::driver::{DriverError, result, sys};
 
-use super::{NEEDED_CAPABILITY, cache, nvrtc_version};
+use super::{NEEDED_CAPABILITY, cache, needed_driver, nvrtc_version};
 
 /// What of CUDA there is.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Survey {
     /// The driver's library; none where it is not found.
     pub driver: Option<Driver>,
@@ -20,6 +21,7 @@ pub struct Survey {
 
 /// A driver.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Driver {
     /// Where it was loaded from, where the system tells.
     pub library: Option<PathBuf>,
@@ -33,6 +35,7 @@ pub struct Driver {
 
 /// A device.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Device {
     /// Its name.
     pub name: String,
@@ -51,6 +54,7 @@ impl Device {
 
 /// A run-time compiler.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Nvrtc {
     /// Where it was loaded from, where the system tells.
     pub library: Option<PathBuf>,
@@ -79,9 +83,14 @@ impl Default for Survey {
 }
 
 impl Driver {
-    /// Whether it runs what a compiler of this version makes.
+    /// Whether it has all calls that are made, and runs what a compiler of this version makes.
     pub fn supports(&self, nvrtc: (i32, i32)) -> bool {
-        self.version.is_some_and(|version| version.0 >= nvrtc.0)
+        self.version.is_some_and(|version| version >= needed_driver(nvrtc))
+    }
+
+    /// The oldest that does, as (12, 8).
+    pub fn needed(nvrtc: (i32, i32)) -> (i32, i32) {
+        needed_driver(nvrtc)
     }
 }
 
@@ -146,6 +155,9 @@ mod tests {
         let survey = |driver, nvrtc| Survey { driver, nvrtc, cache: None };
         assert!(survey(Some(driver((13, 0), vec![device(8)])), nvrtc.clone()).is_ready());
         assert!(!survey(Some(driver((12, 8), vec![device(8)])), nvrtc.clone()).is_ready());
+        let older = Some(Nvrtc { library: None, version: (12, 9) });
+        assert!(survey(Some(driver((12, 8), vec![device(8)])), older.clone()).is_ready());
+        assert!(!survey(Some(driver((12, 6), vec![device(8)])), older).is_ready());
         assert!(!survey(Some(driver((13, 0), vec![device(7)])), nvrtc.clone()).is_ready());
         assert!(!survey(Some(driver((13, 0), vec![])), nvrtc.clone()).is_ready());
         assert!(!survey(Some(driver((13, 0), vec![device(9)])), None).is_ready());

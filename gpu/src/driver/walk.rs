@@ -1,5 +1,7 @@
 //! Whole chunks in one launch.                                                                              CHK-1 ... CHK-3
 
+use std::cell::Cell;
+
 use super::{Driver, ToArgument, Variant, int};
 use crate::backend::{Backend, Shape};
 use crate::buffers::{ChunkBuffers, TableBuffers};
@@ -19,6 +21,15 @@ pub(crate) struct Walk {
     pub(crate) chunks: usize,
 }
 
+/// How many blocks a walk has.
+#[derive(Debug, Default)]
+pub(crate) struct Walkers {
+    /// The bytes of shared memory that the backend was asked about last, and its answer.
+    asked: Cell<Option<(usize, usize)>>,
+    /// No more than these, if any number is given.
+    pub(crate) most: Cell<Option<usize>>,
+}
+
 impl<B: Backend> Driver<B> {
     /// Blocks of a walk of these sequences; none where it is not possible.
     pub(crate) fn walkers(&self, sequences: usize) -> Result<Option<usize>> {
@@ -26,7 +37,12 @@ impl<B: Backend> Driver<B> {
         let shared = self.hot_bytes(sequences);
         match walk_bytes(&self.settings, &self.rules, tile) {
             Some(bytes) if bytes + shared <= MOST_SHARED => {
-                let blocks = self.backend.together(self.walk_module()?, "chunk_walk", BLOCK, shared)?;
+                let together = match self.walkers.asked.get() {
+                    Some((bytes, blocks)) if bytes == shared => blocks,
+                    _ => self.backend.together(self.walk_module()?, "chunk_walk", BLOCK, shared)?,
+                };
+                self.walkers.asked.set(Some((shared, together)));
+                let blocks = self.walkers.most.get().map_or(together, |most| together.min(most));
                 Ok((blocks > 0).then_some(blocks))
             }
             _ => Ok(None),
@@ -116,6 +132,11 @@ impl<B: Backend> Driver<B> {
             &t.report
         ];
         let shape = Shape { grid: blocks, block: BLOCK, shared: self.hot_bytes(c.sequences), together: true };
-        self.backend.launch(self.walk_module()?, "chunk_walk", shape, arguments)
+        #[expect(unsafe_code, reason = "a kernel is launched")]
+        // SAFETY: the arguments are those of kernels/chunk.cu, the buffers those of buffers.rs, and tokens and reads were checked
+        // against the same sizes; the emulator runs the same call, and checks the arguments and every access.
+        unsafe {
+            self.backend.launch(self.walk_module()?, "chunk_walk", shape, arguments)
+        }
     }
 }

@@ -44,11 +44,20 @@ impl Operation {
         match self {
             Self::Launch { module, kernel, shape, arguments } => {
                 let arguments: Vec<Argument<Buffer>> = arguments.iter().map(Kept::given).collect();
-                emulator.launch(module, kernel, *shape, &arguments)
+                emulator.run(module, kernel, *shape, &arguments)
             }
             Self::Copy { to, from, bytes } => emulator.copy(&to.0, to.1, &from.0, from.1, *bytes),
             Self::Zero(buffer) => emulator.zero(buffer),
         }
+    }
+}
+
+/// Ends a recording when dropped.
+struct End<'a>(&'a Emulator);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.recording.take();
     }
 }
 
@@ -61,17 +70,17 @@ impl Emulator {
 
     /// As on a device, numbers cannot come or go while work is recorded.
     pub(super) fn not_recording(&self, call: &str) -> Result<()> {
-        let reason = "not allowed while work is recorded".to_string();
         let recording = self.recording.borrow().is_some();
-        if recording { Err(Error::Device { call: call.into(), reason }) } else { Ok(()) }
+        if recording { Err(Error::misuse(call, "not allowed while work is recorded")) } else { Ok(()) }
     }
 
     pub(super) fn recorded(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
         self.not_recording("record")?;
         self.recording.replace(Some(Vec::new()));
-        let done = work();
-        let operations = self.recording.take();
-        done.map(|()| Graph(operations.unwrap_or_default()))
+        // Also after a panic, or everything would be recorded from then on.
+        let end = End(self);
+        work()?;
+        Ok(Graph(end.0.recording.take().unwrap_or_default()))
     }
 
     pub(super) fn replayed(&self, graph: &Graph) -> Result<()> {

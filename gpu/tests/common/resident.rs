@@ -27,6 +27,8 @@ pub(crate) fn feed<B: Backend>(
     let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
     let mut memory = Memory::new(device, settings, rules, scene.tables.clone(), variant)?;
     memory.set_launching(launching);
+    // As device-check.sh asks for under sanitizers.
+    memory.set_most_blocks(std::env::var("FWPKM_WALK_BLOCKS").ok().and_then(|most| most.parse().ok()));
     let mut from = 0;
     let mut all = Array3::zeros((scene.text.queries.dim().0, scene.calls.iter().sum(), scene.settings.value_dim));
     for &call in &scene.calls {

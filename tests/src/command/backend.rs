@@ -48,8 +48,12 @@ impl BackendName {
         match self {
             Self::Cpu => Ok(None),
             Self::Cuda => {
-                Cuda::new(0).map_err(missing)?;
-                Ok(Some(Box::new(|problem| run(Cuda::new(0)?, problem, VARIANT).map(Some))))
+                // The driver keeps its context while somebody has it; made anew for every case, it costs more than the case.
+                let context = Cuda::new(0).map_err(missing)?.stream().context().clone();
+                Ok(Some(Box::new(move |problem| {
+                    let _held = &context;
+                    run(Cuda::new(0)?, problem, VARIANT).map(Some)
+                })))
             }
             Self::Emulator => emulator().map(Some),
         }

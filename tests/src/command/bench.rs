@@ -42,6 +42,10 @@ pub(super) struct Arguments {
     /// One JSON document instead of text
     #[arg(long)]
     json: bool,
+    /// Write the JSON document into this file, besides what is printed. With --backend cuda or emulator it is written after every
+    /// batch, so that what was measured is there if the run is stopped
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// For the command itself: time the stages into this folder
     #[arg(long, hide = true)]
     stages_into: Option<PathBuf>,
@@ -116,12 +120,21 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
         let report = baseline::run(command, workload, None)?;
         document.baselines.push(Baseline { report, workload, ours: measure("f32", workload)? });
     }
+    write_out(arguments, &document)?;
     if arguments.json {
         print_json(&document)?;
     } else {
         print(&text(&document));
     }
     Ok(Outcome::Done)
+}
+
+/// The document into the file of `--out`, where it is given.
+fn write_out(arguments: &Arguments, document: &impl Serialize) -> Result<()> {
+    let Some(path) = &arguments.out else { return Ok(()) };
+    let wrong = |reason: String| Error::File { path: path.display().to_string(), reason };
+    let text = serde_json::to_string_pretty(document).map_err(|e| wrong(e.to_string()))?;
+    std::fs::write(path, text + "\n").map_err(|e| wrong(e.to_string()))
 }
 
 fn note(what: &str) {

@@ -95,8 +95,10 @@ fn driver(survey: &Survey) -> Finding {
     };
     let version = driver.version.map_or("unknown".into(), |(major, minor)| format!("{major}.{minor}"));
     let found = format!("CUDA {version}{}", at(driver.library.as_deref()));
-    let good = survey.nvrtc.as_ref().is_none_or(|nvrtc| driver.supports(nvrtc.version));
-    let mend = (!good).then(|| format!("it is older than NVRTC; {update}"));
+    // Without NVRTC what any of them needs.
+    let nvrtc = survey.nvrtc.as_ref().map_or((0, 0), |nvrtc| nvrtc.version);
+    let (good, (major, minor)) = (driver.supports(nvrtc), fwpkm_gpu::cuda::Driver::needed(nvrtc));
+    let mend = (!good).then(|| format!("CUDA {major}.{minor} or later is needed; {update}"));
     Finding { what, good: Some(good), found, mend }
 }
 

@@ -90,13 +90,17 @@ fn doctor_names_a_compiler_that_does_not_run() {
 /// The emulator verifies and runs every launch, and gives no time.
 #[test]
 fn bench_on_the_emulator_gives_no_time() {
-    let output = fwpkm(&["bench", "--backend", "emulator", "--json"]);
+    let file = std::env::temp_dir().join(format!("fwpkm-bench-{}.json", std::process::id()));
+    let output = fwpkm(&["bench", "--backend", "emulator", "--json", "--out", &file.display().to_string()]);
     if !cfg!(feature = "emulator") {
         assert_eq!(status(&output), 2, "{}", stdout(&output));
         return;
     }
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     let document: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(written, document);
+    let _ = std::fs::remove_file(file);
     assert_eq!(document["timed"], false);
     assert!(document["measured"]["copy_rate"].is_null() && document["measured"]["multiply_add_rate"].is_null());
     for chunk in document["measured"]["chunks"].as_array().unwrap() {
