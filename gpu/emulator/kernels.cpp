@@ -9,7 +9,7 @@
 
 // Compile-time constants on a device, variables here.
 #define INTEGERS(X)                                                                                                    \
-    X(HEADS) X(SUB_KEYS) X(HALF_DIM) X(VALUE_DIM) X(TOP_K) X(KEPT_MAX) X(PAIRS) X(DOT_PRODUCT) X(KEEP_TIES)             \
+    X(HEADS) X(SUB_KEYS) X(HALF_DIM) X(VALUE_DIM) X(TOP_K) X(KEPT_MAX) X(KEPT_LANES) X(PAIRS) X(DOT_PRODUCT) X(KEEP_TIES)             \
     X(ACTIVATION) X(EACH_HEAD) X(CLIP) X(DECAY) X(DECAY_GROWS) X(READ_FACTOR) X(PAIR_FACTOR) X(SUB_KEY_MEAN)            \
     X(MEMORY_TO_SUB_KEYS) X(TILE) X(PER) X(TENSOR) X(WALK)
 #define REALS(X)                                                                                                       \

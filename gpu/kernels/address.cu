@@ -11,12 +11,12 @@
 //
 // Shapes     unit u = (row, head, half); kept_index, kept_value, usage [units, KEPT_MAX]; kept_count [units] (only where
 //            KEEP_TIES; else all TOP_K are kept and kept_index, kept_value are half_indices, half_values); bits [HEADS, 2,
-//            SUB_KEYS, words]; marginal, slopes (c, f64) [2, SUB_KEYS]; report [3]: entropy of both halves, loss; sub_keys, next
+//            SUB_KEYS, words]; marginal [2, SUB_KEYS]; slopes (c, then the entropy's terms, f64) [2, 2, SUB_KEYS]; report [3]: entropy of both halves, loss; sub_keys, next
 //            [HEADS, 2, SUB_KEYS, HALF_DIM]
 // Precision  p, c, slopes, entropy in f64, rounded once; marginal and G in f32, fused multiply-add
-// Order      marginal: for each head, 32-row word w belongs to lane w mod 32, rows ascending, tree as in lane order; heads
+// Order      p, slopes: kept sub-keys ascending. marginal: for each head, 32-row word w belongs to lane w mod 32, rows ascending, tree as in lane order; heads
 //            ascending. Entropy: lane order. G: word w belongs to group w mod 8, rows ascending; the groups' sums ascending
-// Grid       usage, slopes: a thread per unit. marginal: a warp per (half, sub-key). entropy: one block, a warp per half.
+// Grid       usage, slopes: KEPT_LANES lanes per unit. marginal: a warp per (half, sub-key). entropy: one block, a warp per half.
 //            gradient: a block of 8 warps per (head, half, sub-key), a warp per group, lane l holds numbers 4 l ... 4 l + 3,
 //            4 l + 128 and so on. apply: a warp per sub-key, norms as score_norms
 //
@@ -49,28 +49,46 @@ DEVICE double usage_term(float x, float best) {
     return DOT_PRODUCT ? exp((double)x - (double)best) : (double)best / (double)x;
 }
 
-DEVICE void use_unit(Index unit, IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(float) usage,
-                     OUT(unsigned) bits, int words) {
+#define UNITS_OF_WARP (32 / KEPT_LANES)
+
+DEVICE float better(float x, float y) { return DOT_PRODUCT ? max(x, y) : min(x, y); }
+
+// Sum over the kept sub-keys of a unit, ascending; each of its KEPT_LANES lanes brings the term of one, 0 where there is none.
+DEVICE double add_ascending(double sum, double term, int count) {
+    const int first = (int)(threadIdx.x % 32) / KEPT_LANES * KEPT_LANES;
+    for (int l = 0; l < min(KEPT_LANES, count); l++) sum += __shfl_sync(FULL_WARP, term, first + l);
+    return sum;
+}
+
+// The warp takes units `first` to first + UNITS_OF_WARP - 1 that are below `end`, KEPT_LANES lanes each; all lanes must come.
+DEVICE void use_units(Index first, Index end, IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(float) usage,
+                      OUT(unsigned) bits, int words) {
+    const int lane = threadIdx.x % 32, place = lane % KEPT_LANES;
+    const Index unit = min(first + lane / KEPT_LANES, end - 1);
+    const bool exists = first + lane / KEPT_LANES < end;
     const int row = (int)(unit / (HEADS * 2)), half = (int)(unit % (HEADS * 2)), kept = kept_of(kept_count, unit);
     float best = kept_value[unit * KEPT_MAX];
-    for (int j = 1; j < kept; j++) {
-        const float x = kept_value[unit * KEPT_MAX + j];
-        best = DOT_PRODUCT ? max(best, x) : min(best, x);
+    for (int j = place; j < kept; j += KEPT_LANES) best = better(best, kept_value[unit * KEPT_MAX + j]);
+#pragma unroll
+    for (int apart = KEPT_LANES / 2; apart > 0; apart /= 2) best = better(best, __shfl_xor_sync(FULL_WARP, best, apart));
+    double sum = 0.0, term = 0.0;
+    for (int from = 0; from < kept; from += KEPT_LANES) {
+        term = from + place < kept ? usage_term(kept_value[unit * KEPT_MAX + from + place], best) : 0.0;
+        sum = add_ascending(sum, term, kept - from);
     }
-    double sum = 0.0;
-    for (int j = 0; j < kept; j++) sum += usage_term(kept_value[unit * KEPT_MAX + j], best);
-    for (int j = 0; j < kept; j++) {
-        usage[unit * KEPT_MAX + j] = (float)(usage_term(kept_value[unit * KEPT_MAX + j], best) / sum);
-        const Index list = ((Index)half * SUB_KEYS + kept_index[unit * KEPT_MAX + j]) * words;
-        atomicOr(&bits[list + row / 32], 1u << (row % 32));
+    for (int j = place; exists && j < kept; j += KEPT_LANES) {
+        const Index at = unit * KEPT_MAX + j;
+        if (KEEP_TIES) term = usage_term(kept_value[at], best);
+        usage[at] = (float)(term / sum);
+        atomicOr(&bits[((Index)half * SUB_KEYS + kept_index[at]) * words + row / 32], 1u << (row % 32));
     }
 }
 
 KERNEL void __launch_bounds__(128)
 address_usage(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, OUT(float) usage, OUT(unsigned) bits, int words,
               int units) {
-    const Index unit = (Index)blockIdx.x * 128 + threadIdx.x;
-    if (unit < units) use_unit(unit, kept_count, kept_index, kept_value, usage, bits, words);
+    const Index first = ((Index)blockIdx.x * 4 + threadIdx.x / 32) * UNITS_OF_WARP;
+    if (first < units) use_units(first, units, kept_count, kept_index, kept_value, usage, bits, words);
 }
 
 // Place of a sub-key among the kept of a unit, which has it.
@@ -82,11 +100,13 @@ DEVICE Index place_of(IN(int) kept_count, IN(int) kept_index, Index unit, int ke
     return unit * KEPT_MAX + place;
 }
 
+// p, c, and p's term of the entropy, which stands behind all c.
 DEVICE void set_marginal(float sum, int at, int rows, OUT(float) marginal, OUT(double) slopes) {
     const float p = sum / (float)max(rows * HEADS, 1);
-    const double reached = (double)p + (double)LOG_EPSILON;
+    const double reached = (double)p + (double)LOG_EPSILON, logarithm = p > 0.0f ? log(reached) : 0.0;
     marginal[at] = p;
-    slopes[at] = p > 0.0f ? log(reached) + (double)p / reached : 0.0;
+    slopes[at] = p > 0.0f ? logarithm + (double)p / reached : 0.0;
+    slopes[2 * SUB_KEYS + at] = p > 0.0f ? -(double)p * logarithm : 0.0;
 }
 
 // The warp sums the usage of one half and sub-key.
@@ -116,8 +136,6 @@ address_marginal(IN(int) kept_count, IN(int) kept_index, IN(float) usage, IN(uns
     if (at < 2 * SUB_KEYS) sum_marginal(at, kept_count, kept_index, usage, bits, words, marginal, slopes, rows);
 }
 
-DEVICE double entropy_term(float p) { return p > 0.0f ? -(double)p * log((double)p + (double)LOG_EPSILON) : 0.0; }
-
 DEVICE void report_loss(OUT(int) flag, OUT(float) report) {
     const float loss = (float)ADDRESSING_WEIGHT * (-report[0] - report[1]);
     report[2] = loss;
@@ -125,12 +143,12 @@ DEVICE void report_loss(OUT(int) flag, OUT(float) report) {
 }
 
 // One block, whose first two warps sum; all of its threads must come.
-DEVICE void sum_entropy(OUT(int) flag, IN(float) marginal, OUT(float) report) {
+DEVICE void sum_entropy(OUT(int) flag, IN(double) slopes, OUT(float) report) {
     const int lane = threadIdx.x % 32, half = threadIdx.x / 32;
     if (half < 2) {
         double sum = 0.0;
         for (int block = lane * 4; block < SUB_KEYS; block += 128)
-            for (int i = block; i < min(block + 4, SUB_KEYS); i++) sum += entropy_term(marginal[half * SUB_KEYS + i]);
+            for (int i = block; i < min(block + 4, SUB_KEYS); i++) sum += slopes[(2 + half) * SUB_KEYS + i];
         sum = warp_sum_f64(sum);
         if (lane == 0) report[half] = (float)sum;
     }
@@ -138,19 +156,25 @@ DEVICE void sum_entropy(OUT(int) flag, IN(float) marginal, OUT(float) report) {
     if (threadIdx.x == 0) report_loss(flag, report);
 }
 
-KERNEL void __launch_bounds__(64) address_entropy(OUT(int) flag, IN(float) marginal, OUT(float) report) {
-    sum_entropy(flag, marginal, report);
+KERNEL void __launch_bounds__(64) address_entropy(OUT(int) flag, IN(double) slopes, OUT(float) report) {
+    sum_entropy(flag, slopes, report);
 }
 
-// usage becomes the coefficient of q - K in the sub-key gradient.                                                 ADR-4
-DEVICE void slope_of_unit(Index unit, IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(double) slopes,
-                          IN(int) half_indices, IN(double) half_gradient, OUT(float) usage, int rows) {
+// usage becomes the coefficient of q - K in the sub-key gradient. The warp takes units as use_units.                ADR-4
+DEVICE void slope_units(Index first, Index end, IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(double) slopes,
+                        IN(int) half_indices, IN(double) half_gradient, OUT(float) usage, int rows) {
+    const int lane = threadIdx.x % 32, place = lane % KEPT_LANES;
+    const Index unit = min(first + lane / KEPT_LANES, end - 1);
+    const bool exists = first + lane / KEPT_LANES < end;
     const int half = (int)(unit % 2), kept = kept_of(kept_count, unit);
     double mean = 0.0;
-    for (int j = 0; j < kept; j++)
-        mean += (double)usage[unit * KEPT_MAX + j] * slopes[half * SUB_KEYS + kept_index[unit * KEPT_MAX + j]];
+    for (int from = 0; from < kept; from += KEPT_LANES) {
+        const Index at = unit * KEPT_MAX + from + place;
+        const double term = from + place < kept ? (double)usage[at] * slopes[half * SUB_KEYS + kept_index[at]] : 0.0;
+        mean = add_ascending(mean, term, kept - from);
+    }
     const double scale = (double)ADDRESSING_WEIGHT / max(rows * HEADS, 1);
-    for (int j = 0; j < kept; j++) {
+    for (int j = place; exists && j < kept; j += KEPT_LANES) {
         const Index at = unit * KEPT_MAX + j;
         const int key = kept_index[at];
         double slope = scale * (double)usage[at] * (slopes[half * SUB_KEYS + key] - mean);
@@ -164,8 +188,9 @@ DEVICE void slope_of_unit(Index unit, IN(int) kept_count, IN(int) kept_index, IN
 KERNEL void __launch_bounds__(128)
 address_slopes(IN(int) kept_count, IN(int) kept_index, IN(float) kept_value, IN(double) slopes, IN(int) half_indices,
                IN(double) half_gradient, OUT(float) usage, int rows, int units) {
-    const Index unit = (Index)blockIdx.x * 128 + threadIdx.x;
-    if (unit < units) slope_of_unit(unit, kept_count, kept_index, kept_value, slopes, half_indices, half_gradient, usage, rows);
+    const Index first = ((Index)blockIdx.x * 4 + threadIdx.x / 32) * UNITS_OF_WARP;
+    if (first < units)
+        slope_units(first, units, kept_count, kept_index, kept_value, slopes, half_indices, half_gradient, usage, rows);
 }
 
 DEVICE void step_sub_key(OUT(int) flag, IN(float) sub_keys, OUT(float) next, Index at, float gradient) {

@@ -1,9 +1,9 @@
 // Stage chunk, fast: whole chunks of a text, read and stepped, in one launch.                      CHK-1, CHK-2, CHK-3, STR-2
 //
 // Every block stays until the last chunk is done; what one phase writes and another reads lies between two barriers of the grid:
-//   rows       two rows at a time: are they finite, select_units, read_row, residual_row, count_entry, use_unit
+//   rows       two rows at a time: are they finite, select_units, read_row, residual_row, count_entry, use_unitss
 //   lists      reserve_list of every entry; sum_marginal of every sub-key
-//   slopes     place_entry of every entry; slope_of_unit of every row, head and half; sum_entropy by the last block; what the
+//   slopes     place_entry of every entry; slope_units of every row, head and half; sum_entropy by the last block; what the
 //              chunk before counted is cleared
 //   gradient   step_key of every sub-key, into the other table; sort_hot
 //   check      only where the largest numbers seen do not exclude overflow: step_segment, then step_hot, raise the flag
@@ -108,9 +108,10 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
             if (row < pair_rows && PLACE < 32)
                 residual_row(row, flag, READS, VALUES, GATES, MASK, has_gates, has_mask, ahead, pair_weights, residuals,
                              pair_losses, COUNTERS, LIMITS);
-            if (exists && PLACE >= 64)
-                for (int unit = PLACE - 64; unit < HEADS * 2; unit += 64)
-                    use_unit((Index)row * (HEADS * 2) + unit, half_indices, half_indices, half_values, usage, bits, words);
+            if (exists && PLACE / 32 == 2)
+                for (int unit = 0; unit < HEADS * 2; unit += UNITS_OF_WARP)
+                    use_units((Index)row * (HEADS * 2) + unit, (Index)(row + 1) * (HEADS * 2), half_indices, half_indices,
+                              half_values, usage, bits, words);
             __syncthreads();
             for (int e = PLACE; e - PLACE % 32 < ENTRIES; e += 128)
                 count_entry(exists && e < ENTRIES ? row * ENTRIES + e : ALL_ENTRIES, SLOTS, ALL_ENTRIES, SLOTS, pair_weights,
@@ -128,16 +129,16 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
 
         now = current[0], set = now % 2, tid = again((int)threadIdx.x);
         for (int e = THREAD; e < PAIR_ENTRIES; e += THREADS_OF_GRID) place_entry(e, SLOTS, arrival, base, list);
-        for (int unit = THREAD; unit < UNITS; unit += THREADS_OF_GRID)
-            // Without a memorization gradient to the sub-KEYS; merits stand in for what is not read.
-            slope_of_unit(unit, half_indices, half_indices, half_values, slopes, half_indices, merits, usage, rows);
+        for (int unit = WARP * UNITS_OF_WARP; unit < UNITS; unit += WARPS * UNITS_OF_WARP)
+            // Without a memorization gradient to the sub-keys; merits stand in for what is not read.
+            slope_units(unit, UNITS, half_indices, half_indices, half_values, slopes, half_indices, merits, usage, rows);
         if (now > 0) {
             for (int e = THREAD; e < ALL_ENTRIES; e += THREADS_OF_GRID)
                 clear_entry(e, both_slots + (Index)(1 - set) * ALL_ENTRIES, ALL_ENTRIES, both_slots + (Index)(1 - set) * ALL_ENTRIES, PAIR_ENTRIES,
                             both_counts + (1 - set) * EVERY_SLOT, both_writers + (1 - set) * EVERY_SLOT);
             if (THREAD == 0) clear_totals(both_counters + (1 - set) * SETS_COUNTERS, both_limits + (1 - set) * SETS_LIMITS);
         }
-        if (blockIdx.x == gridDim.x - 1) sum_entropy(flag, marginal, report);
+        if (blockIdx.x == gridDim.x - 1) sum_entropy(flag, slopes, report);
         grid_barrier(arrivals, rounds);
 
         now = current[0], set = now % 2, tid = again((int)threadIdx.x);

@@ -2,6 +2,7 @@
 //
 // Shapes and settings are compile-time constants, given as macros (src/constants.rs lists them):
 //   HEADS, SUB_KEYS, HALF_DIM, VALUE_DIM, TOP_K, KEPT_MAX, PAIRS        shapes; PAIRS = |{(a,b) : (a+1)(b+1) <= TOP_K}|
+//   KEPT_LANES                                                          lanes for what is kept of a row and half, a power of two
 //   DOT_PRODUCT, KEEP_TIES, ACTIVATION, EACH_HEAD, CLIP, ...            settings, 0 or 1 or a small number
 //   EPSILON, TEMPERATURE, LEARNING_RATE, ...                            real numbers, f64
 //

@@ -104,7 +104,7 @@ impl<B: Backend> TableBuffers<B> {
             counters: new("counters", &[2, 8])?,
             limits: new("limits", &[2, 4])?,
             marginal: new("marginal", &[2, settings.sub_keys])?,
-            slopes: new("slopes", &[2, settings.sub_keys, 2])?,
+            slopes: new("slopes", &[2, 2, settings.sub_keys, 2])?,
             report: new("report", &[3])?,
         };
         buffers.clear(backend)?;

@@ -52,6 +52,10 @@ impl Tile {
             ),
             (per_thread <= 16, "per_thread must be at most 16: its square are sums of one thread"),
             (threads <= MOST_THREADS, "(side / per_thread)² threads of a block must be at most 1024"),
+            (
+                !self.tensor_cores || (matches!(side, 64 | 128) && side / per_thread.max(1) == 16),
+                "with tensor cores, side must be 64 or 128, and per_thread a sixteenth of it",
+            ),
             (shared <= MOST_SHARED, "side must be at most 380, so that two tiles fit into shared memory"),
             (blocks > 0 && i32::try_from(blocks).is_ok(), "blocks must be from 1 to 2^31 - 1"),
         ];
@@ -108,6 +112,7 @@ impl Constants {
             ("VALUE_DIM", settings.value_dim),
             ("TOP_K", k),
             ("KEPT_MAX", if ties { settings.sub_keys } else { k }),
+            ("KEPT_LANES", kept_lanes(settings, rules)),
             ("PAIRS", (1..=k).map(|rank| k / rank).sum()),
             ("DOT_PRODUCT", usize::from(settings.score == Score::DotProduct)),
             ("KEEP_TIES", usize::from(ties)),
@@ -172,6 +177,12 @@ pub(crate) fn walk_bytes(settings: &Settings, rules: &Rules, tile: Tile) -> Opti
     let tile = if tile.tensor_cores { 20 * tile.side } else { 16 * (tile.side + 4) };
     let numbers = 2 * tile + 8 * settings.half_dim() + 3 * 256 + 16 * SEGMENT + 8;
     (taken && numbers * 4 <= MOST_SHARED).then_some(numbers * 4)
+}
+
+/// Lanes of a warp that share the kept sub-keys of a row and half: a power of two, no fewer than sub-keys unless there may be more
+/// than 32.
+pub(crate) fn kept_lanes(settings: &Settings, rules: &Rules) -> usize {
+    if rules.kept == Kept::Ties { 32 } else { settings.top_k.next_power_of_two() }
 }
 
 fn limit(what: &'static str, given: usize, most: usize) -> Result<()> {

@@ -58,7 +58,9 @@ impl<B: Backend> Memory<B> {
             let mut from = 0;
             while from < tokens.tokens {
                 let chunk = memory.settings().chunk;
-                let most = (MOST_WALKED / (chunk * tokens.sequences)).max(1);
+                // A barrier counts its blocks in an integer, and a chunk has at most eight.
+                let barriers = i32::MAX as usize / (8 * blocks.unwrap_or(1)) - 1;
+                let most = (MOST_WALKED / (chunk * tokens.sequences)).clamp(1, barriers);
                 let chunks = ((tokens.tokens - from) / chunk).min(most);
                 match blocks {
                     Some(blocks) if memory.queued == 0 && chunks > 0 => {

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scenes};
 use fwpkm_gpu::emulator::Emulator;
-use fwpkm_gpu::{Backend, Error, Launching, Memory, Resident, Variant};
+use fwpkm_gpu::{Backend, Error, Launching, Memory, Resident, Tile, Variant};
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Error as MemoryError, Tables};
 use ndarray::{Array2, Array3};

@@ -28,11 +28,11 @@ KERNEL void address_marginal_each(IN(int) kept_count, IN(int) kept_index, IN(flo
     set_marginal(sum, at, rows, marginal, slopes);
 }
 
-KERNEL void address_entropy_alone(OUT(int) flag, IN(float) marginal, OUT(float) report) {
+KERNEL void address_entropy_alone(OUT(int) flag, IN(double) slopes, OUT(float) report) {
     for (int half = 0; half < 2; half++) {
         double lanes[32];
         for (int lane = 0; lane < 32; lane++) lanes[lane] = 0.0;
-        for (int i = 0; i < SUB_KEYS; i++) lanes[i / 4 % 32] += entropy_term(marginal[half * SUB_KEYS + i]);
+        for (int i = 0; i < SUB_KEYS; i++) lanes[i / 4 % 32] += slopes[(2 + half) * SUB_KEYS + i];
         report[half] = (float)lanes_sum_f64(lanes);
     }
     report_loss(flag, report);
