@@ -144,6 +144,15 @@ pub(crate) fn scenes() -> Vec<(&'static str, Scene)> {
             let settings = Settings { sub_keys: 37, key_dim: 10, value_dim: 7, top_k: 5, ..two.clone() };
             scene(26, settings, paper.clone(), 1, &cut)
         }),
+        ("many slots", scene(28, Settings { top_k: 7, ..two.clone() }, paper.clone(), 1, &cut)),
+        ("long values", {
+            let settings = Settings { value_dim: 1028, top_k: 5, ..two.clone() };
+            scene(29, settings, paper.clone(), 1, &cut)
+        }),
+        ("long odd values", {
+            let settings = Settings { value_dim: 1027, ..base.clone() };
+            scene(30, settings, paper.clone(), 1, &cut)
+        }),
         ("wide", {
             let settings = Settings { sub_keys: 34, key_dim: 300, value_dim: 260, top_k: 8, ..base.clone() };
             scene(27, settings, paper.clone(), 1, &cut)
