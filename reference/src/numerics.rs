@@ -1,4 +1,4 @@
-//! Stage `numerics`: precision, error bounds, near-ties, non-finite input.           NUM-1 … NUM-10
+//! Stage `numerics`: precision, error bounds, near-ties, non-finite input.           NUM-2 … NUM-7, NUM-10
 //!
 //! ```text
 //! u      unit roundoff: 2^-24 for f32, 2^-53 for f64

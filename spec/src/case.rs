@@ -173,7 +173,7 @@ impl Case {
             query_scale: object.optional("query_scale", &kinds::SIGNED_NUMBER)?,
             key_scale: object.optional("key_scale", &kinds::SIGNED_NUMBER)?,
             spec: object.optional("spec", &kinds::TEXT)?,
-            epsilon: object.optional("epsilon", &kinds::NUMBER)?.unwrap_or(DEFAULT_EPSILON),
+            epsilon: object.optional("epsilon", &kinds::POSITIVE_NUMBER)?.unwrap_or(DEFAULT_EPSILON),
             rules: object.optional("rules", &kinds::RULES)?,
             border: object.optional("border", &kinds::BORDER)?,
             flush: object.optional("flush", &kinds::FLAG)?,
@@ -243,7 +243,7 @@ impl Layer {
     fn read(object: &mut Object) -> Result<Self, Error> {
         Ok(Self {
             hidden: object.required("hidden", &kinds::POSITIVE_SIZE)?,
-            rms_eps: object.required("rms_eps", &kinds::NUMBER)?,
+            rms_eps: object.required("rms_eps", &kinds::POSITIVE_NUMBER)?,
             compress_value: object.required("compress_value", &kinds::COMPRESS)?,
             compress_query: object.required("compress_query", &kinds::COMPRESS)?,
             fuse_gate: object.required("fuse_gate", &kinds::FLAG)?,

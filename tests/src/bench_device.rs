@@ -119,6 +119,13 @@ pub struct Line {
     pub floor: Option<f64>,
 }
 
+/// Other tiles than the one whose stages are timed; the second name is that of whole chunks in one launch, where that can be.
+const OTHER_TILES: [(&str, Option<&str>, Tile); 3] = [
+    ("tensor, 128", None, Tile::TENSOR),
+    ("tensor, 64", Some("its walk"), Tile::TENSOR_SMALL),
+    ("tiles of 128", None, Tile::LARGE),
+];
+
 /// Verifies, then measures.
 ///
 /// One chunk of each batch is judged as a certified vector is, on fewer sub-keys; the very module that is timed must give the bits
@@ -138,8 +145,8 @@ pub fn measure<B: Backend>(
     let ratios = ratios.collect::<Result<Vec<_>>>()?;
     let tables = Tables::random(&extent.settings, &mut rng)?;
     let most = extent.batches.iter().copied().max().unwrap_or(1);
-    let variants = [variant, Variant::Fast(Tile::LARGE), Variant::Fast(Tile::TENSOR)];
-    same_bits(new, &variants, &extent.settings, &tables, most, &mut rng)?;
+    let variants = OTHER_TILES.map(|(_, _, tile)| Variant::Fast(tile)).into_iter().chain([variant]);
+    same_bits(new, &variants.collect::<Vec<_>>(), &extent.settings, &tables, most, &mut rng)?;
     let mut measured = Measured { copy_rate: None, multiply_add_rate: None, chunks: Vec::new(), texts: Vec::new() };
     for (&sequences, ratio) in extent.batches.iter().zip(ratios) {
         let (settings, rules) = (extent.settings.clone(), Rules::paper());
@@ -161,13 +168,16 @@ pub fn measure<B: Backend>(
             .collect();
         let timings = memory.time_chunks(sequences, &inputs, extent.repeats)?;
         let mut lines = lines(&settings, rows, &timings, &measured);
-        for (name, tile) in [("tensor cores", Tile::TENSOR), ("tiles of 128", Tile::LARGE)] {
-            let variant = Variant::Fast(tile);
-            let mut memory = Memory::new(new()?, settings.clone(), Rules::paper(), tables.clone(), variant)?;
-            let seconds = median(memory.time_chunks(sequences, &inputs, extent.repeats)?.chunks);
+        for (name, walked, tile) in OTHER_TILES {
+            let mut memory =
+                Memory::new(new()?, settings.clone(), Rules::paper(), tables.clone(), Variant::Fast(tile))?;
+            let timings = memory.time_chunks(sequences, &inputs, extent.repeats)?;
             // What tensor cores do at most is not measured.
             let floor = if tile.tensor_cores { None } else { lines[0].floor };
-            lines.insert(2, Line { name, seconds, floor, ..lines[0].clone() });
+            let line = |name, seconds| Line { name, seconds: median(seconds), floor, ..lines[0].clone() };
+            let walked = walked.map(|name| line(name, timings.walked));
+            let other = [Some(line(name, timings.chunks)), walked];
+            lines.splice(2..2, other.into_iter().flatten());
         }
         let (launches, singly) = (timings.launches, median(timings.singly));
         measured.chunks.push(Chunk { sequences, ratio, launches, singly, lines });
