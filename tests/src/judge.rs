@@ -103,7 +103,15 @@ pub fn judge(
     let problem = problem.rounded(declared.numbers);
     let plan = oracle.plan(&problem.plan);
     let recorded = Recorded::new(outputs);
-    let choices = choices_of(&problem, oracle, declared.numbers, &recorded);
+    let events = events(&plan, problem.tokens)?;
+    let first = FirstStep::of(&events, problem.tokens);
+    let (of_stages, choices) = match declared.numbers {
+        _ if oracle.order() != Order::Specification => {
+            (Vec::new(), choices_of(&problem, oracle, declared.numbers, &recorded))
+        }
+        Numbers::F64 => stages::checks::<53>(&problem, oracle, &plan, declared, &recorded, &first)?,
+        _ => stages::checks::<24>(&problem, oracle, &plan, declared, &recorded, &first)?,
+    };
     let walk = Walk {
         choices: choices.as_ref(),
         as_specified: oracle.selects_as_specified(),
@@ -123,15 +131,7 @@ pub fn judge(
     let clause = |tensor: &str| clause_of(tensor, &plan.settings).to_string();
     let mut checks = recorded.faults(&expected, clause);
     let faulty: Vec<String> = checks.iter().map(|check| check.tensor.clone()).collect();
-    let events = events(&plan, problem.tokens)?;
-    let first = FirstStep::of(&events, problem.tokens);
-    if walk.order == Order::Specification {
-        checks.extend(match declared.numbers {
-            Numbers::F64 => stages::checks::<53>(&problem, oracle, &plan, declared, &recorded, &first)?,
-            _ => stages::checks::<24>(&problem, oracle, &plan, declared, &recorded, &first)?,
-        });
-        checks.retain(|check| !reported.contains(&&check.tensor));
-    }
+    checks.extend(of_stages.into_iter().filter(|check| !reported.contains(&&check.tensor)));
     let in_one_step = first.is_all_of(&problem) && walk.order == Order::Specification;
     if !in_one_step || !reported.is_empty() {
         let (walked, expected) = (walked.as_ref(), &expected);
