@@ -31,9 +31,7 @@ struct Stagewise<'a, const D: u32> {
     recorded: &'a Recorded<'a>,
     walk: Walk<'a, Bounded<D>>,
     choices: Option<Choices>,
-    as_specified: bool,
-    /// Whether slots must be best first.
-    ordered: bool,
+    oracle: &'a Implementation,
     /// Whether half scores were recorded.
     scores_recorded: bool,
     /// Whether the sub-keys of the halves are known: recorded, or certain by their scores.
@@ -54,7 +52,6 @@ pub(crate) fn checks<const D: u32>(
     let stages: Stages<Bounded<D>> = oracle.stages_with(Numbers::F32, declared.distance);
     let walk = super::walk_of(plan, stages, oracle);
     let choices = super::choices_of(problem, oracle, declared.numbers, recorded);
-    let as_specified = oracle.selects_as_specified();
     let scores_recorded = recorded.has_real("trace.score.half_scores");
     let mut stagewise = Stagewise {
         problem,
@@ -63,8 +60,7 @@ pub(crate) fn checks<const D: u32>(
         recorded,
         walk,
         choices,
-        as_specified,
-        ordered: oracle.orders_slots(),
+        oracle,
         scores_recorded,
         halves_known: true,
         checks: Vec::new(),
@@ -224,7 +220,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let mut selected = (stages.select)(&settings, scores.view());
         let rows = scores.dim().0;
         match &self.choices {
-            _ if self.as_specified => {}
+            _ if self.oracle.selects_as_specified() => {}
             Some(choices) => choices.adopt_whole(0..rows / self.problem.sequences, &mut selected),
             None => self.follow(&scores, &mut selected, &[heads, k]),
         }

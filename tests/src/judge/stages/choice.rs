@@ -28,7 +28,7 @@ impl<const D: u32> Stagewise<'_, D> {
     ) {
         let name = "trace.select.half_indices";
         let Some(chosen) = self.integers(name, rest, rows) else {
-            self.halves_known = !self.as_specified || self.are_certain(scores, selected);
+            self.halves_known = !self.oracle.selects_as_specified() || self.are_certain(scores, selected);
             return;
         };
         let Ok(chosen) = chosen.into_dimensionality::<Ix4>() else { return };
@@ -66,7 +66,7 @@ impl<const D: u32> Stagewise<'_, D> {
 
     /// Whether a choice can be judged by its scores: another rule of choosing is followed, not judged.
     fn plan_selects(&self) -> bool {
-        self.choices.is_some() && self.as_specified
+        self.choices.is_some() && self.oracle.selects_as_specified()
     }
 
     pub(super) fn slot_choices(
@@ -81,7 +81,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let Ok(chosen) = chosen.into_dimensionality::<Ix3>() else { return };
         let mut required = selected.slots.mapv(|slot| slot as i64);
         let b = self.problem.sequences;
-        if let Some(choices) = self.choices.as_ref().filter(|_| self.as_specified) {
+        if let Some(choices) = self.choices.as_ref().filter(|_| self.oracle.selects_as_specified()) {
             choices.adopt(0..rows / b, scores, selected);
             for ((row, head, _), _) in required.clone().indexed_iter().filter(|((.., place), _)| *place == 0) {
                 let place = s![row, head, ..];
@@ -93,7 +93,7 @@ impl<const D: u32> Stagewise<'_, D> {
                 let rounding =
                     |sum: f64| (Bounded::<D>::UNIT_ROUNDOFF + numbers.keeping()) * sum.abs() + numbers.spacing();
                 let picks = chosen.slice(place).to_vec();
-                if !wrong_slots([halves[0].view(), halves[1].view()], &picks, self.ordered, rounding) {
+                if !wrong_slots([halves[0].view(), halves[1].view()], &picks, self.oracle.orders_slots(), rounding) {
                     required.slice_mut(place).assign(&chosen.slice(place));
                 }
             }

@@ -87,7 +87,7 @@ impl<const D: u32> Stagewise<'_, D> {
         for (place, score) in moved.iter_mut().enumerate() {
             let (value, bound) = self.known(*score);
             let xi = drawn(place as u64, draw);
-            let xi = if draw % 2 == 0 { xi.signum() } else { xi };
+            let xi = if draw.is_multiple_of(2) { xi.signum() } else { xi };
             if bound.is_finite() {
                 *score = Bounded::new(value + xi * bound, score.error());
             }
