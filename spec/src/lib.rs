@@ -47,6 +47,9 @@ pub const INDEX_SCHEMA: &str = include_str!("../schema/index.schema.json");
 /// The JSON Schema (2020-12) of what `check`, `judge` and `identify` print with `--json`.
 pub const REPORT_SCHEMA: &str = include_str!("../schema/report.schema.json");
 
+/// JSON Schema of what `fwpkm verify --json` prints.
+pub const VERIFY_SCHEMA: &str = include_str!("../schema/verify.schema.json");
+
 /// The version of the specification, from its line `Version: x.y.z`; "unversioned" where a text has no such line.
 pub fn version() -> &'static str {
     version_line(TEXT).unwrap_or("unversioned")

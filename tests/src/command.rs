@@ -15,7 +15,9 @@ mod trace;
 mod vectors;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
@@ -66,6 +68,10 @@ pub fn main() -> ExitCode {
         Job::Vectors(arguments) => vectors::vectors(&arguments),
         Job::Doctor(arguments) => doctor::doctor(&arguments),
     };
+    let outcome = match UNWRITTEN.get() {
+        Some(reason) => Err(crate::Error::File { path: "standard output".into(), reason: reason.clone() }),
+        None => outcome,
+    };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Differs) => ExitCode::from(1),
@@ -84,10 +90,25 @@ const YELLOW: Style = AnsiColor::Yellow.on_default();
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
+/// Why what was printed could not be written, where that was not the reader's going away.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
 /// Prints lines, and says nothing where the reader has gone away.
 fn print(text: &str) {
-    use std::io::Write;
-    let _ = anstream::stdout().write_all(text.as_bytes());
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            UNWRITTEN.get_or_init(|| error.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// A path as a word of a shell.
+fn quoted(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+=:,@%".contains(letter);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Refuses to write a result over the file it is made from.

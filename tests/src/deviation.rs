@@ -154,6 +154,11 @@ impl Change {
         }
     }
 
+    /// Whether it changes nothing of a choice of slots but their order.
+    pub(crate) fn is_order_of_slots(self) -> bool {
+        matches!(self, Self::Stage(Fault::Select(select::Fault::AnyOrder)))
+    }
+
     /// Whether it replaces that stage, by the name it has in [`Stages`].
     pub fn is_of(self, stage: &str) -> bool {
         match self {

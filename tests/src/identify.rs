@@ -5,7 +5,10 @@
 //! separated   some case is outside the specification's bounds by a factor of 10
 //! ```
 //!
-//! Single deviations are tried first, then pairs. Several that fit are reported as a set: the cases cannot tell them apart.
+//! Single deviations are tried first, then pairs. Several that fit are reported as a set: the cases cannot tell them apart. Where
+//! nothing fits and stages were recorded, the same is tried on `out.*` alone.
+
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -13,8 +16,10 @@ use serde::Serialize;
 use crate::deviation::{self, Deviation};
 use crate::implementation::Implementation;
 use crate::judge::{Declaration, Judgement, Verdict, judge};
+use crate::numbers::Numbers;
 use crate::problem::Problem;
 use crate::run::Outputs;
+use crate::walk::Order;
 use fwpkm_reference::Rules;
 
 /// By how much some case must be outside the specification's bounds.
@@ -60,40 +65,111 @@ pub enum Identification {
     Conforms,
     /// One of these; more than one where the cases cannot tell them apart.
     ConsistentWith(Vec<Explanation>),
+    /// What is recorded of results is; what is recorded of stages is not.
+    OfResults(OfResults),
     /// Nothing that is known.
     Unknown,
 }
 
+/// What an implementation computes by its results alone.
+#[derive(Clone, Debug, Serialize)]
+pub struct OfResults {
+    /// One of these; none where the results conform.
+    pub consistent_with: Vec<Explanation>,
+    /// The tensors of stages that differ from the first of them, or from the specification.
+    pub differing: Vec<String>,
+}
+
 /// Finds the deviations, single or in pairs, that every case is consistent with.
 pub fn identify(evidence: &[Evidence], declared: Declaration) -> Identification {
-    let mut failing: Vec<&Evidence> = evidence.iter().filter(|case| differs(&case.judgement)).collect();
-    if failing.is_empty() {
+    if !evidence.iter().any(|case| differs(&case.judgement)) {
         return Identification::Conforms;
     }
+    let singles = singles();
+    let explained = explained(evidence, &singles, declared);
+    if !explained.is_empty() {
+        return Identification::ConsistentWith(explained.into_iter().map(|(_, explanation)| explanation).collect());
+    }
+    of_results(evidence, &singles, declared).map_or(Identification::Unknown, Identification::OfResults)
+}
+
+/// All that are tried one by one.
+fn singles() -> Vec<Implementation> {
+    let mut singles: Vec<Implementation> = deviation::all().iter().map(Implementation::deviating).collect();
+    singles.push(Implementation { rules: Some(Rules::paper()), ..Implementation::specification() });
+    singles
+}
+
+/// Those that explain every case, single ones before pairs.
+fn explained(
+    evidence: &[Evidence],
+    singles: &[Implementation],
+    declared: Declaration,
+) -> Vec<(Implementation, Explanation)> {
+    let mut failing: Vec<&Evidence> = evidence.iter().filter(|case| differs(&case.judgement)).collect();
     // Short cases first: most that does not fit fails at the first.
     failing.sort_by_key(|case| (case.judgement.steps, case.judgement.tokens));
     let passing: Vec<&Evidence> = evidence.iter().filter(|case| !differs(&case.judgement)).collect();
     let order: Vec<&Evidence> = failing.iter().chain(&passing).copied().collect();
-    let mut singles: Vec<Implementation> = deviation::all().iter().map(Implementation::deviating).collect();
-    singles.push(Implementation { rules: Some(Rules::paper()), ..Implementation::specification() });
-    let fitting: Vec<&Implementation> =
-        singles.par_iter().filter(|candidate| fits(candidate, &order, declared)).collect();
-    let explained = explanations(&fitting, &failing);
-    if !explained.is_empty() {
-        return Identification::ConsistentWith(explained);
+    let fitting = |candidates: &[Implementation]| -> Vec<(Implementation, Explanation)> {
+        let fitting: Vec<&Implementation> =
+            candidates.par_iter().filter(|candidate| fits(candidate, &order, declared)).collect();
+        let explanations = explanations(&fitting, &failing);
+        fitting.into_iter().cloned().zip(explanations).collect()
+    };
+    let found = fitting(singles);
+    if !found.is_empty() {
+        return found;
     }
     // Those that seem to help first; all there are, at some seconds more, only where none of them fits.
-    let helping = helping(&singles, &failing, declared);
-    let all: Vec<&'static Deviation> = deviation::all().iter().collect();
-    for candidates in [helping, all] {
-        let pairs = pairs(&candidates);
-        let fitting: Vec<&Implementation> = pairs.par_iter().filter(|pair| fits(pair, &order, declared)).collect();
-        let explained = explanations(&fitting, &failing);
-        if !explained.is_empty() {
-            return Identification::ConsistentWith(explained);
-        }
+    let found = fitting(&pairs(&helping(singles, &failing, declared)));
+    if !found.is_empty() {
+        return found;
     }
-    Identification::Unknown
+    fitting(&pairs(&deviation::all().iter().collect::<Vec<_>>()))
+}
+
+/// The same of `out.*` alone, where stages were recorded: these may be of another form than their names say.
+fn of_results(evidence: &[Evidence], singles: &[Implementation], declared: Declaration) -> Option<OfResults> {
+    if !evidence.iter().any(|case| case.outputs.keys().any(|name| is_of_stage(name))) {
+        return None;
+    }
+    let specification = Implementation::specification();
+    let alone = |case: &Evidence<'_>| {
+        let results = case.outputs.iter().filter(|(name, _)| !is_of_stage(name));
+        let outputs: Outputs = results.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        let judgement = judge(case.problem, &specification, declared, &outputs).ok()?;
+        Some((outputs, judgement))
+    };
+    let alone: Vec<_> = evidence.par_iter().map(alone).collect::<Option<_>>()?;
+    let problems = evidence.iter().map(|case| case.problem);
+    let results: Vec<Evidence> =
+        problems.zip(alone).map(|(problem, (outputs, judgement))| Evidence { problem, outputs, judgement }).collect();
+    let conforms = !results.iter().any(|case| differs(&case.judgement));
+    let found = if conforms { Vec::new() } else { explained(&results, singles, declared) };
+    let nearest = match found.first() {
+        Some((implementation, _)) => implementation,
+        None if conforms => &specification,
+        None => return None,
+    };
+    let differing = |case: &Evidence| -> Vec<String> {
+        let Ok(judgement) = judge(case.problem, nearest, declared, &case.outputs) else { return Vec::new() };
+        let of_stages = judgement.findings().filter(|check| is_of_stage(&check.tensor));
+        of_stages.map(|check| without_step(&check.tensor).to_string()).collect()
+    };
+    let differing: BTreeSet<String> = evidence.par_iter().flat_map_iter(differing).collect();
+    let consistent_with = found.into_iter().map(|(_, explanation)| explanation).collect();
+    Some(OfResults { consistent_with, differing: differing.into_iter().collect() })
+}
+
+fn is_of_stage(name: &str) -> bool {
+    name.starts_with("trace.")
+}
+
+/// The name of a tensor without the number of its step
+fn without_step(name: &str) -> &str {
+    let by_step = name.rsplit_once('.').filter(|(_, last)| last.bytes().all(|byte| byte.is_ascii_digit()));
+    by_step.map_or(name, |(name, _)| name)
 }
 
 fn differs(judgement: &Judgement) -> bool {
@@ -101,9 +177,23 @@ fn differs(judgement: &Judgement) -> bool {
 }
 
 fn fits(candidate: &Implementation, order: &[&Evidence], declared: Declaration) -> bool {
-    order
-        .iter()
-        .all(|case| judge(case.problem, candidate, declared, &case.outputs).is_ok_and(|judgement| !differs(&judgement)))
+    let agrees = |case: &Evidence| {
+        judge(case.problem, candidate, declared, &case.outputs).is_ok_and(|judgement| !differs(&judgement))
+    };
+    let explains = |case: &Evidence| !differs(&case.judgement) || !computes_the_same(candidate, case);
+    order.iter().all(|case| agrees(case) && explains(case))
+}
+
+/// Whether it computes what differs in a case as the specification does, so that it explains nothing of it.
+///
+/// This is asked of other orders only: they are judged by replay throughout, whose bounds are wider.
+fn computes_the_same(candidate: &Implementation, case: &Evidence) -> bool {
+    if candidate.order() == Order::Specification {
+        return false;
+    }
+    let run = |implementation: &Implementation| implementation.run(case.problem, Numbers::F64);
+    let (Ok(own), Ok(specified)) = (run(candidate), run(&Implementation::specification())) else { return false };
+    case.judgement.findings().all(|check| own.get(&check.tensor) == specified.get(&check.tensor))
 }
 
 fn explanations(fitting: &[&Implementation], failing: &[&Evidence]) -> Vec<Explanation> {

@@ -69,9 +69,15 @@ impl Implementation {
         orders.next_back().unwrap_or(Order::Specification)
     }
 
-    /// Whether its choice of slots is the specification's, given the scores.
+    /// Whether the slots it chooses are the specification's, given the scores; in whatever order.
     pub fn selects_as_specified(&self) -> bool {
-        !self.deviations.iter().any(|deviation| deviation.change.is_of("select"))
+        let mut changes = self.deviations.iter().map(|deviation| deviation.change);
+        !changes.any(|change| change.is_of("select") && !change.is_order_of_slots())
+    }
+
+    /// Whether it gives slots best first.
+    pub fn orders_slots(&self) -> bool {
+        !self.deviations.iter().any(|deviation| deviation.change.is_order_of_slots())
     }
 
     /// Everything it computes of a case, in these numbers.

@@ -16,6 +16,8 @@ mod recorded;
 mod replay;
 mod stages;
 
+use std::collections::BTreeSet;
+
 use fwpkm_reference::chunk::Stages;
 use fwpkm_reference::select::Selected;
 use serde::Serialize;
@@ -58,6 +60,9 @@ pub struct Judgement {
     pub unknown: Vec<String>,
     /// Tensors that were not recorded.
     pub missing: Vec<String>,
+    /// Clauses of results among these.
+    #[serde(skip)]
+    pub lacking: BTreeSet<String>,
     /// Tokens and steps of the case.
     pub tokens: usize,
     /// See `tokens`.
@@ -103,7 +108,15 @@ pub fn judge(
     let problem = problem.rounded(declared.numbers);
     let plan = oracle.plan(&problem.plan);
     let recorded = Recorded::new(outputs);
-    let choices = choices_of(&problem, oracle, declared.numbers, &recorded);
+    let events = events(&plan, problem.tokens)?;
+    let first = FirstStep::of(&events, problem.tokens);
+    let (of_stages, choices) = match declared.numbers {
+        _ if oracle.order() != Order::Specification => {
+            (Vec::new(), choices_of(&problem, oracle, declared.numbers, &recorded))
+        }
+        Numbers::F64 => stages::checks::<53>(&problem, oracle, &plan, declared, &recorded, &first)?,
+        _ => stages::checks::<24>(&problem, oracle, &plan, declared, &recorded, &first)?,
+    };
     let walk = Walk {
         choices: choices.as_ref(),
         as_specified: oracle.selects_as_specified(),
@@ -123,15 +136,7 @@ pub fn judge(
     let clause = |tensor: &str| clause_of(tensor, &plan.settings).to_string();
     let mut checks = recorded.faults(&expected, clause);
     let faulty: Vec<String> = checks.iter().map(|check| check.tensor.clone()).collect();
-    let events = events(&plan, problem.tokens)?;
-    let first = FirstStep::of(&events, problem.tokens);
-    if walk.order == Order::Specification {
-        checks.extend(match declared.numbers {
-            Numbers::F64 => stages::checks::<53>(&problem, oracle, &plan, declared, &recorded, &first)?,
-            _ => stages::checks::<24>(&problem, oracle, &plan, declared, &recorded, &first)?,
-        });
-        checks.retain(|check| !reported.contains(&&check.tensor));
-    }
+    checks.extend(of_stages.into_iter().filter(|check| !reported.contains(&&check.tensor)));
     let in_one_step = first.is_all_of(&problem) && walk.order == Order::Specification;
     if !in_one_step || !reported.is_empty() {
         let (walked, expected) = (walked.as_ref(), &expected);
@@ -143,7 +148,7 @@ pub fn judge(
             fault.verdict = Verdict::NotJudged;
             fault.ratio = 0.0;
         }
-        checks.extend(more);
+        checks.extend(more.into_iter().map(|check| Check { replayed: true, ..check }));
     }
     // A tensor that is wrong as such is reported as that only.
     let as_such = faulty.len();
@@ -152,7 +157,9 @@ pub fn judge(
         number += 1;
         number <= as_such || !faulty.contains(&check.tensor)
     });
-    let missing = expected.keys().filter(|name| !outputs.contains_key(*name)).cloned().collect();
+    let missing: Vec<String> = expected.keys().filter(|name| !outputs.contains_key(*name)).cloned().collect();
+    let results = missing.iter().filter(|name| name.starts_with("out."));
+    let lacking = results.map(|name| clause(name)).collect();
     let (drift, first_diverging_chunk) = drift::drift(&problem, oracle, &plan, &recorded, &checks)?;
     Ok(Judgement {
         case: problem.name.clone(),
@@ -160,6 +167,7 @@ pub fn judge(
         checks,
         unknown: recorded.unknown(&expected),
         missing,
+        lacking,
         tokens: problem.tokens,
         steps: first.steps,
         drift,

@@ -78,7 +78,8 @@ pub fn report<V: AsRef<Problem> + Sync>(
     let errors = errors.into_inner().unwrap_or_default();
     let mut not_recorded = not_recorded.into_inner().unwrap_or_default();
     not_recorded.sort();
-    let mut report = Report::new(subject, declared, cases, errors, not_recorded);
+    let labels: Vec<Vec<fwpkm_spec::Label>> = vectors.iter().map(|vector| vector.as_ref().clauses.clone()).collect();
+    let mut report = Report::new(subject, declared, &labels, cases, errors, not_recorded);
     report.not_applicable = not_applicable.into_inner().unwrap_or_default();
     report.stopped = stop.load(Ordering::SeqCst);
     if explain && report.verdict() == Verdict::Differs && !report.stopped {

@@ -1,8 +1,9 @@
 //! A folder of recorded outputs: one file per vector, whatever may be wrong with it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use fwpkm_spec::{ElementType, TensorFile};
+use fwpkm_spec::{Data, Tensor, TensorFile};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ pub struct Stated {
     /// The version of the specification its vectors came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,
-    /// What it computes in; where absent, the type of the first recorded `out.reads` or other real tensor.
+    /// What it computes in; where absent, the type of `out.reads`, or the narrowest of any real tensor where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numbers: Option<Numbers>,
     /// How it takes distances; where absent, direct.
@@ -80,41 +81,92 @@ impl Recording {
             let reason = format!("made for specification {version}; this is {}", fwpkm_spec::version());
             return Err(Error::File { path: path.display().to_string(), reason });
         }
-        let names: Vec<String> = file
-            .names()
-            .filter(|name| name.starts_with("out.") || name.starts_with("trace."))
-            .map(str::to_string)
-            .collect();
+        if !file.names().any(|name| name.starts_with("out.")) {
+            return Err(Error::Missing { tensor: "out.*".into(), found: fwpkm_spec::listed(file.names()) });
+        }
         let mut outputs = Outputs::new();
-        for name in names {
-            let count = file.shape(&name).map_or(0, |shape| shape.iter().product::<usize>());
+        for name in file.names().filter(|name| !name.starts_with("in.")) {
+            if !name.starts_with("out.") && !name.starts_with("trace.") {
+                // Nothing of it is judged, so nothing of it is read.
+                outputs.insert(name.into(), Tensor { shape: vec![0], data: Data::I64(Vec::new()) });
+                continue;
+            }
+            let count = file.shape(name).map_or(0, |shape| shape.iter().product::<usize>());
             if count > MOST_ELEMENTS {
                 let expected = format!("at most {MOST_ELEMENTS} elements");
-                let found = file.shape(&name).map(<[usize]>::to_vec).unwrap_or_default();
-                return Err(Error::Shape { tensor: name, expected, found });
+                let found = file.shape(name).map(<[usize]>::to_vec).unwrap_or_default();
+                return Err(Error::Shape { tensor: name.into(), expected, found });
             }
-            outputs.insert(name.clone(), file.tensor(&name)?);
+            outputs.insert(name.into(), file.tensor(name)?);
         }
         Ok(Some(outputs))
     }
 
-    /// What the implementation computes in: as stated, else the type its first real outputs have.
+    /// What the implementation computes in: as stated, else as its recorded tensors are.
     pub fn declared(&self, vectors: &[&str]) -> Declaration {
         let distance = self.stated.distance.unwrap_or_default();
-        let recorded = || {
-            vectors.iter().find_map(|vector| {
-                let outputs = self.outputs(vector).ok()??;
-                outputs.values().find_map(|tensor| match tensor.data.element_type() {
-                    ElementType::F64 => Some(Numbers::F64),
-                    ElementType::F32 => Some(Numbers::F32),
-                    ElementType::Bf16 => Some(Numbers::Bf16),
-                    ElementType::F16 => Some(Numbers::F16),
-                    _ => None,
-                })
-            })
-        };
-        let numbers = self.stated.numbers.or_else(recorded).unwrap_or(Numbers::F32);
+        let numbers = self.stated.numbers.unwrap_or_else(|| self.types(vectors).numbers());
         Declaration { numbers, distance }
+    }
+
+    /// What the numbers were taken from, where recorded tensors are of several types and nothing says which is meant.
+    pub fn taken_from(&self, vectors: &[&str]) -> Option<String> {
+        let types = self.types(vectors);
+        if self.stated.numbers.is_some() || types.all.len() < 2 {
+            return None;
+        }
+        let of = if types.reads.is_some() { "the type of out.reads" } else { "the narrowest type of any tensor" };
+        let listed = |types: &BTreeMap<&str, String>| {
+            types.iter().map(|(found, name)| format!("{found} ({name})")).collect::<Vec<_>>().join(", ")
+        };
+        let others: BTreeMap<&str, String> = types
+            .all
+            .iter()
+            .filter(|(numbers, _)| **numbers != types.numbers())
+            .map(|(numbers, name)| (numbers.name(), name.clone()))
+            .collect();
+        Some(format!(
+            "judged as {}, {of}; there are also {}. --numbers or {DECLARATION} says otherwise",
+            types.numbers().name(),
+            listed(&others)
+        ))
+    }
+
+    /// The types of the recorded real tensors. Files that cannot be read have none.
+    fn types(&self, vectors: &[&str]) -> Types {
+        let mut types = Types::default();
+        for vector in vectors {
+            let path = self.path(vector);
+            let Ok(file) = inside(&path, &self.folder).and_then(|()| Ok(TensorFile::open(&path)?)) else { continue };
+            for name in file.names().filter(|name| name.starts_with("out.") || name.starts_with("trace.")) {
+                let found = file.element_type(name).unwrap_or_default();
+                let Some(numbers) = Numbers::ALL.into_iter().find(|numbers| numbers.element_type().name() == found)
+                else {
+                    continue;
+                };
+                if name == "out.reads" {
+                    types.reads.get_or_insert(numbers);
+                }
+                types.all.entry(numbers).or_insert_with(|| fwpkm_spec::shortened(name));
+            }
+        }
+        types
+    }
+}
+
+/// The types of recorded real tensors.
+#[derive(Default)]
+struct Types {
+    /// That of the first `out.reads`.
+    reads: Option<Numbers>,
+    /// Each with a tensor that is of it.
+    all: HashMap<Numbers, String>,
+}
+
+impl Types {
+    fn numbers(&self) -> Numbers {
+        let narrowest = || self.all.keys().copied().max_by(|a, b| a.unit_roundoff().total_cmp(&b.unit_roundoff()));
+        self.reads.or_else(narrowest).unwrap_or(Numbers::F32)
     }
 }
 
@@ -126,6 +178,10 @@ fn declaration(path: &Path, folder: &Path) -> Result<Stated> {
         return Err(broken(format!("{size} bytes; a declaration has at most 65536")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| broken(e.to_string()))?;
+    // An empty list would be read as one without fields.
+    if !text.trim_start().starts_with('{') {
+        return Err(broken("expected one JSON object".into()));
+    }
     serde_json::from_str(&text).map_err(|e| broken(e.to_string()))
 }
 

@@ -15,6 +15,8 @@ pub struct Report {
     pub subject: String,
     /// What it computes in, and how.
     pub declared: Declaration,
+    /// What that was taken from, where recorded tensors are of several types.
+    pub taken_from: Option<String>,
     /// Every vector that was judged.
     pub cases: Vec<Judgement>,
     /// Vectors that could not be judged, and why.
@@ -38,7 +40,9 @@ pub struct ClauseLine {
     pub clause: String,
     /// Its title.
     pub title: String,
-    /// Vectors made for it that were judged.
+    /// Vectors made for it.
+    pub vectors: usize,
+    /// Vectors judged for it.
     pub cases: usize,
     /// Those of them that differ in a tensor of this clause, or in any where no tensor is this clause's own.
     pub differing: usize,
@@ -51,19 +55,21 @@ pub struct ClauseLine {
 }
 
 impl Report {
-    /// Gathers judgements.
+    /// Gathers judgements; `labels` are those of every vector that was to be judged.
     pub fn new(
         subject: &str,
         declared: Declaration,
+        labels: &[Vec<Label>],
         cases: Vec<Judgement>,
         errors: BTreeMap<String, String>,
         not_recorded: Vec<String>,
     ) -> Self {
-        let clauses = fwpkm_spec::clauses().iter().map(|clause| line(clause, &cases)).collect();
+        let clauses = fwpkm_spec::clauses().iter().map(|clause| line(clause, labels, &cases)).collect();
         let subject = subject.into();
         Self {
             subject,
             declared,
+            taken_from: None,
             cases,
             errors,
             not_applicable: BTreeMap::new(),
@@ -84,21 +90,45 @@ impl Report {
         }
     }
 
+    /// Results that were not recorded, each with the number of vectors that ask for it and have others.
+    pub fn missing(&self) -> BTreeMap<&str, usize> {
+        let mut missing = BTreeMap::new();
+        for name in self.cases.iter().flat_map(|case| &case.missing).filter(|name| name.starts_with("out.")) {
+            *missing.entry(name.as_str()).or_default() += 1;
+        }
+        missing
+    }
+
+    /// Whether everything that was asked for was recorded and judged: every vector, and every result of it.
+    pub fn is_complete(&self) -> bool {
+        self.not_recorded.is_empty() && self.errors.is_empty() && !self.stopped && self.missing().is_empty()
+    }
+
+    /// The clauses that differ: first those that differ up to the first step; what differs after it may follow from them.
+    pub fn failing(&self) -> Vec<&ClauseLine> {
+        let mut failing: Vec<&ClauseLine> =
+            self.clauses.iter().filter(|line| line.verdict == Verdict::Differs).collect();
+        failing.sort_by_key(|line| line.worst.as_ref().is_some_and(|(_, check)| check.replayed));
+        failing
+    }
+
     /// Vectors that differ.
     pub fn differing(&self) -> impl Iterator<Item = &Judgement> {
         self.cases.iter().filter(|case| case.verdict() == Verdict::Differs)
     }
 }
 
-fn line(clause: &Clause, cases: &[Judgement]) -> ClauseLine {
+fn line(clause: &Clause, labels: &[Vec<Label>], cases: &[Judgement]) -> ClauseLine {
     let label: Label = clause.label;
     let name = label.to_string();
     let labelled: Vec<&Judgement> = cases.iter().filter(|case| case.clauses.contains(&name)).collect();
     let own = |check: &&Check| check.clause == name;
-    let has_own = cases.iter().any(|case| case.checks.iter().any(|check| own(&check)));
+    // A clause whose results were not recorded is not judged by others' either.
+    let has_own = cases.iter().any(|case| case.lacking.contains(&name) || case.checks.iter().any(|check| own(&check)));
     let mut line = ClauseLine {
         clause: name.clone(),
         title: clause.title.clone(),
+        vectors: labels.iter().filter(|labels| labels.contains(&label)).count(),
         cases: 0,
         differing: 0,
         ratio: 0.0,
@@ -117,11 +147,12 @@ fn line(clause: &Clause, cases: &[Judgement]) -> ClauseLine {
         let mut differs = false;
         for check in checks.filter(|check| check.verdict != Verdict::NotJudged) {
             line.verdict = if line.verdict == Verdict::Differs { Verdict::Differs } else { check.verdict };
-            let is_worse = check.ratio > line.ratio;
             line.ratio = line.ratio.max(check.ratio);
             if check.verdict == Verdict::Differs {
                 differs = true;
-                if is_worse || line.worst.is_none() {
+                // What differs up to the first step says more than what may follow from it.
+                let rank = |check: &Check| (!check.replayed, check.ratio);
+                if line.worst.as_ref().is_none_or(|(_, worst)| rank(check) > rank(worst)) {
                     line.worst = Some((case.case.clone(), check.clone()));
                 }
             }

@@ -17,6 +17,19 @@ pub struct Choices {
     pub selected: Option<Selected<f64>>,
 }
 
+/// How much worse than its best an adopted choice of slots is; 0 where the two agree.           [NUM-6]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gap {
+    /// How far its worst pair is below the k-th best.
+    pub set: f64,
+    /// The place of that pair.
+    pub worst: usize,
+    /// How far a pair is below one that stands after it, at most.
+    pub order: f64,
+    /// The place of the later one.
+    pub late: usize,
+}
+
 impl Choices {
     /// Puts these choices in the place of a reading's own where another rule made them.
     ///
@@ -27,6 +40,9 @@ impl Choices {
         for row in 0..selected.slots.dim().0 {
             let (token, sequence) = (range.start + row / sequences, row % sequences);
             let from = token * sequences + sequence;
+            if from >= whole.slots.dim().0 {
+                continue;
+            }
             let theirs = self.slots.slice(s![token, sequence, .., ..]);
             let same = whole.slots.slice(s![from, .., ..]).iter().zip(theirs).all(|(a, b)| *a as i64 == *b);
             if !same || selected.slots.slice(s![row, .., ..]) == whole.slots.slice(s![from, .., ..]) {
@@ -49,13 +65,13 @@ impl Choices {
 
     /// Puts these choices in the place of a reading's own, wherever they name k different slots of the table.
     ///
-    /// Returns for every row and head how much worse its worst adopted pair is than the k-th best; 0 where they agree.
+    /// Returns for every row and head how much worse the adopted choice is than the best.
     ///
     /// # Shapes   scores: [rows, heads, 2, n]; rows are (token, sequence) of the tokens in `range`; result: [rows, heads]
-    pub fn adopt<S: Scalar>(&self, range: Range<usize>, scores: &Array4<S>, selected: &mut Selected<S>) -> Array2<f64> {
+    pub fn adopt<S: Scalar>(&self, range: Range<usize>, scores: &Array4<S>, selected: &mut Selected<S>) -> Array2<Gap> {
         let (rows, heads, _, n) = scores.dim();
         let sequences = self.slots.dim().1;
-        let mut gaps = Array2::zeros((rows, heads));
+        let mut gaps = Array2::from_elem((rows, heads), Gap::default());
         for row in 0..rows {
             let (token, sequence) = (range.start + row / sequences, row % sequences);
             for head in 0..heads {
@@ -111,7 +127,7 @@ fn adopt_one<S: Scalar>(
     scores: &Array4<S>,
     selected: &mut Selected<S>,
     (row, head): (usize, usize),
-) -> f64 {
+) -> Gap {
     let n = scores.dim().3;
     let pairs: Vec<[usize; 2]> = chosen.iter().map(|&slot| [slot as usize / n, slot as usize % n]).collect();
     for half in 0..2 {
@@ -124,12 +140,19 @@ fn adopt_one<S: Scalar>(
             selected.half_scores[[row, head, half, place]] = scores[[row, head, half, sub_key]];
         }
     }
-    let last = selected.pair_scores.dim().2 - 1;
-    let kth = selected.pair_scores[[row, head, last]].to_f64();
-    let mut worst = kth;
+    let own = selected.pair_scores.slice(s![row, head, ..]);
+    let kth = own.iter().fold(f64::INFINITY, |least, sum| least.min(sum.to_f64()));
+    let mut gap = Gap::default();
+    let mut least = f64::INFINITY;
     for (place, pair) in pairs.iter().enumerate() {
         let sum = scores[[row, head, 0, pair[0]]] + scores[[row, head, 1, pair[1]]];
-        worst = worst.min(sum.to_f64());
+        if kth - sum.to_f64() > gap.set {
+            (gap.set, gap.worst) = (kth - sum.to_f64(), place);
+        }
+        if sum.to_f64() - least > gap.order {
+            (gap.order, gap.late) = (sum.to_f64() - least, place);
+        }
+        least = least.min(sum.to_f64());
         selected.pair_scores[[row, head, place]] = sum;
         selected.slots[[row, head, place]] = chosen[place] as usize;
         for (half, wanted) in pair.iter().enumerate() {
@@ -138,5 +161,5 @@ fn adopt_one<S: Scalar>(
             selected.ranks[[row, head, place, half]] = rank.unwrap_or(0);
         }
     }
-    kth - worst
+    gap
 }

@@ -19,7 +19,7 @@ use ndarray::{Array2, s};
 use crate::error::Result;
 use crate::problem::{Problem, Text, Tokens, cast, cast_projection, cast_tables};
 use crate::run::Plan;
-use crate::selection::Choices;
+use crate::selection::{Choices, Gap};
 use rows::reads_by_sequence;
 pub(crate) use rows::{cast_tokens, chunk_of, gathered, memory_tokens, rows_of};
 pub use schedule::{Due, Event, Order, events};
@@ -36,7 +36,7 @@ pub struct Walked<S> {
     /// The readings and steps.
     pub trace: Trace<S>,
     /// How much worse than its best the adopted choice of each reading is: see [`Choices::adopt`]; [rows, heads].
-    pub gaps: Vec<Array2<f64>>,
+    pub gaps: Vec<Array2<Gap>>,
     /// The last tables.
     pub tables: Tables<S>,
 }
@@ -133,7 +133,7 @@ impl<S: Scalar> Walk<'_, S> {
         Self { choices: None, ..self.clone() }
     }
 
-    fn read(&self, walked: &Walked<S>, range: Range<usize>) -> Result<(Reading<S>, Array2<f64>)> {
+    fn read(&self, walked: &Walked<S>, range: Range<usize>) -> Result<(Reading<S>, Array2<Gap>)> {
         self.read_with(&walked.tables, &walked.tokens, range)
     }
 
@@ -143,11 +143,11 @@ impl<S: Scalar> Walk<'_, S> {
         tables: &Tables<S>,
         tokens: &Tokens<S>,
         range: Range<usize>,
-    ) -> Result<(Reading<S>, Array2<f64>)> {
+    ) -> Result<(Reading<S>, Array2<Gap>)> {
         let settings = &self.plan.settings;
         let queries = tokens.queries.slice(s![range.clone(), .., ..]);
         let mut reading = chunk::read(&self.stages, settings, tables, queries, 0)?;
-        let mut gaps = Array2::zeros((reading.scores.dim().0, settings.heads));
+        let mut gaps = Array2::from_elem((reading.scores.dim().0, settings.heads), Gap::default());
         if let Some(choices) = self.choices {
             if self.as_specified {
                 gaps = choices.adopt(range, &reading.scores, &mut reading.selected);

@@ -100,6 +100,7 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
     if let Some(workload) = &arguments.workload {
         return measure_here(workload);
     }
+    baseline::check(&arguments.baseline, arguments.baseline_tokens)?;
     if arguments.backend != BackendName::Cpu {
         return device::on_device(arguments);
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::backend::BackendName;
 use super::judging::{Chosen, RulesName, progress, stop_flag};
-use super::{Outcome, print, print_json, report_text};
+use super::{Outcome, print, print_json, quoted, report_text};
 use crate::backend::DECLARED;
 use crate::deviation;
 use crate::error::{Error, Result};
@@ -89,7 +89,8 @@ pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
             let of = arguments.deviation.as_ref().map(|name| format!(" --deviation {name}"));
             let of = of.unwrap_or_else(|| arguments.backend.argument().into());
             let case = arguments.long.map_or_else(|| format!("--case {case}"), |tokens| format!("--long {tokens}"));
-            format!("fwpkm check{of} {case}")
+            let vectors = arguments.vectors.as_ref().map(|folder| format!(" --vectors {}", quoted(folder)));
+            format!("fwpkm check{of} {case}{}", vectors.unwrap_or_default())
         };
         print(&report_text::text(&heading, &reports, &rerun, started.elapsed().as_secs_f64()));
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::check::{Document, outcome};
 use super::judging::{Chosen, RulesName, progress, stop_flag};
-use super::{Outcome, print, print_json, report_text};
+use super::{Outcome, print, print_json, quoted, report_text};
 use crate::error::{Error, Result};
 use crate::judge::Distance;
 use crate::judging::{recorded, report};
@@ -36,12 +36,21 @@ pub(super) struct Arguments {
     /// How it takes distances: direct, or expanded as torch.cdist does
     #[arg(long, value_name = "FORM", value_parser = distance)]
     distance: Option<Distance>,
+    /// Exit status 1 also where something asked for was not recorded: a vector, or an out.* of one
+    #[arg(long, value_name = "WHAT")]
+    require: Option<Required>,
     /// Folder of the vectors; default: those that came with the source
     #[arg(long, value_name = "FOLDER")]
     vectors: Option<PathBuf>,
     /// One JSON document instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// What must be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Required {
+    All,
 }
 
 /// What `identify` is, in a line.
@@ -59,11 +68,8 @@ fn numbers(text: &str) -> std::result::Result<Numbers, String> {
 }
 
 fn distance(text: &str) -> std::result::Result<Distance, String> {
-    match text {
-        "direct" => Ok(Distance::Direct),
-        "expanded" => Ok(Distance::Expanded),
-        _ => Err("allowed: direct, expanded".into()),
-    }
+    let found = [Distance::Direct, Distance::Expanded].into_iter().find(|distance| distance.name() == text);
+    found.ok_or_else(|| "allowed: direct, expanded".into())
 }
 
 pub(super) fn judge(arguments: &Arguments) -> Result<Outcome> {
@@ -79,10 +85,34 @@ pub(super) fn judge(arguments: &Arguments) -> Result<Outcome> {
             report.cases.len(),
             fwpkm_spec::version()
         );
-        let rerun = |_: &Report, case: &str| format!("fwpkm judge {} --case {case}", arguments.folder.display());
+        let rerun = |_: &Report, case: &str| rerun(arguments, case);
         print(&report_text::text(&heading, &reports, &rerun, seconds));
     }
-    Ok(outcome(&reports))
+    Ok(required(arguments, &reports))
+}
+
+/// The outcome; a report that conforms and is not complete differs where all is required.
+fn required(arguments: &Arguments, reports: &[Report]) -> Outcome {
+    let complete = reports.iter().all(Report::is_complete);
+    match outcome(reports) {
+        Outcome::Done if arguments.require == Some(Required::All) && !complete => Outcome::Differs,
+        outcome => outcome,
+    }
+}
+
+/// The command that judges one vector of the folder alike.
+fn rerun(arguments: &Arguments, case: &str) -> String {
+    let mut line = format!("fwpkm judge {} --case {case}", quoted(&arguments.folder));
+    if let Some(numbers) = arguments.numbers {
+        let _ = write!(line, " --numbers {}", numbers.name());
+    }
+    if let Some(distance) = arguments.distance {
+        let _ = write!(line, " --distance {}", distance.name());
+    }
+    if let Some(vectors) = &arguments.vectors {
+        let _ = write!(line, " --vectors {}", quoted(vectors));
+    }
+    line
 }
 
 /// See [`IDENTIFY_LONG`].
@@ -91,10 +121,13 @@ pub(super) fn identify(arguments: &Arguments) -> Result<Outcome> {
     let reports = [report];
     if arguments.json {
         print_json(&Document { spec: fwpkm_spec::version(), reports: &reports })?;
-        return Ok(outcome(&reports));
+        return Ok(required(arguments, &reports));
     }
     let [report] = &reports;
     let mut text = format!("{}, {} vectors\n", report.subject, report.cases.len());
+    if let Some(taken_from) = &report.taken_from {
+        let _ = writeln!(text, "{taken_from}");
+    }
     for line in report.clauses.iter().filter(|line| line.differing > 0) {
         let ClauseLine { clause, title, differing, cases, .. } = line;
         let _ = writeln!(text, "  {clause:7}{title:36} differs in {differing} of {cases} cases");
@@ -104,7 +137,7 @@ pub(super) fn identify(arguments: &Arguments) -> Result<Outcome> {
     }
     report_text::identification(&mut text, report);
     print(&text);
-    Ok(outcome(&reports))
+    Ok(required(arguments, &reports))
 }
 
 fn judged(arguments: &Arguments) -> Result<(Report, f64)> {
@@ -120,7 +153,8 @@ fn judged(arguments: &Arguments) -> Result<(Report, f64)> {
     let subject = name.unwrap_or_else(|| arguments.folder.display().to_string());
     let (stop, bar) = (stop_flag(), progress(chosen.vectors.len()));
     let source = recorded(&recording);
-    let report = report(&subject, declared, &chosen.vectors, &source, true, &stop, &|| bar.inc(1));
+    let mut report = report(&subject, declared, &chosen.vectors, &source, true, &stop, &|| bar.inc(1));
+    report.taken_from = if arguments.numbers.is_some() { None } else { recording.taken_from(&names) };
     bar.finish_and_clear();
     if report.cases.is_empty() && report.errors.is_empty() && !report.stopped {
         let reason = format!(

@@ -129,7 +129,7 @@ fn run_as<S: Element>(arguments: &Arguments, file: TensorFile) -> Result<Documen
     let inputs = opened.inputs()?;
     let mut plan = opened.plan::<S>(arguments, chosen, saved.as_ref(), &inputs)?;
     plan.trace = arguments.trace;
-    let (from, to) = (arguments.from, arguments.until.unwrap_or(inputs.tokens()));
+    let (from, to) = between(arguments, inputs.tokens())?;
     plan.flush &= !arguments.no_flush && to == inputs.tokens();
     let session = match saved {
         Some(saved) => Session::resumed(&plan, &inputs, saved.state)?,
@@ -146,6 +146,22 @@ fn run_as<S: Element>(arguments: &Arguments, file: TensorFile) -> Result<Documen
         }
         (Err(error), _) => Err(error),
     }
+}
+
+/// The tokens that are fed.
+fn between(arguments: &Arguments, tokens: usize) -> Result<(usize, usize)> {
+    let (from, to) = (arguments.from, arguments.until.unwrap_or(tokens));
+    let reason = if to > tokens {
+        format!("--until {to}: the text has {tokens} tokens")
+    } else if from > to {
+        match arguments.until {
+            Some(until) => format!("--from {from} is after --until {until}"),
+            None => format!("--from {from}: the text has {tokens} tokens"),
+        }
+    } else {
+        return Ok((from, to));
+    };
+    Err(Error::Usage { reason: format!("{reason}; allowed: 0 ≤ --from ≤ --until ≤ {tokens}") })
 }
 
 fn text(document: &Document, arguments: &Arguments) -> String {

@@ -15,6 +15,9 @@ pub(super) struct Arguments {
     job: Job,
 }
 
+/// Where the vectors are in the source.
+const DEFAULT: &str = "spec/vectors/certified";
+
 #[derive(Debug, clap::Subcommand)]
 enum Job {
     Regenerate(Regenerate),
@@ -30,7 +33,7 @@ enum Job {
 #[derive(Debug, clap::Args)]
 struct Regenerate {
     /// Folder of the vectors
-    #[arg(default_value = "spec/vectors/certified")]
+    #[arg(default_value = DEFAULT)]
     folder: PathBuf,
     /// Only vectors whose name contains this
     #[arg(long, value_name = "TEXT")]
@@ -66,6 +69,11 @@ pub(super) fn vectors(arguments: &Arguments) -> Result<Outcome> {
 }
 
 fn regenerate_folder(arguments: &Regenerate) -> Result<Outcome> {
+    if !arguments.folder.is_dir() && (arguments.check || arguments.folder == Path::new(DEFAULT)) {
+        let reason = if arguments.folder.exists() { "not a folder" } else { "there is no such folder" };
+        let reason = format!("{reason}; run this where the source is, or name the folder of the vectors");
+        return Err(Error::File { path: arguments.folder.display().to_string(), reason });
+    }
     let mut say = |report: &FileReport| {
         if let Some(line) = line(report) {
             print(&line);

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::backend::{BackendName, Run};
 use super::judging::{progress, stop_flag};
-use super::{BOLD, DIM, GREEN, Outcome, RED, YELLOW, check, print, print_json, report_text};
+use super::{BOLD, DIM, GREEN, Outcome, RED, YELLOW, check, print, print_json, quoted, report_text};
 use crate::backend::DECLARED;
 use crate::error::Result;
 use crate::inputs::Inputs;
@@ -113,7 +113,9 @@ fn judged(arguments: &Arguments, rules: Option<&Rules>, run: &Run) -> Result<Out
         print_json(&check::Document { spec: fwpkm_spec::version(), reports: &reports })?;
     } else {
         let heading = format!("{subject} on {} cases, specification {}", problems.len(), fwpkm_spec::version());
-        let rerun = |_: &Report, case: &str| format!("fwpkm verify{} {case}", arguments.backend.argument());
+        let rerun = |_: &Report, case: &str| {
+            format!("fwpkm verify{} {}", arguments.backend.argument(), quoted(Path::new(case)))
+        };
         print(&report_text::text(&heading, &reports, &rerun, started.elapsed().as_secs_f64()));
     }
     Ok(check::outcome(&reports))

@@ -26,6 +26,9 @@ faults! { Select {
     Product "sel-2-product-of-scores" "SEL-2"
         "the score of a pair is the product of its half scores where SEL-2 has their sum" SLIP
         { select: |s, scores| chosen(s, scores, &half_top_k, &by_product, &slot) }
+    AnyOrder "sel-2-slots-not-best-first" "SEL-2"
+        "the k best pairs are given in another order, each with its weight, where SEL-2 has the best first" SLIP
+        { select: |s, scores| by_slot(select(s, scores)) }
     Transposed "sel-3-slot-transposed" "SEL-3"
         "the slot is j·n + i where SEL-3 has i·n + j" PORTS
         { select: |s, scores| chosen(s, scores, &half_top_k, &by_sum, &|i, j, n| j * n + i) }
@@ -159,6 +162,23 @@ fn sorted<S: Scalar>(mut selected: Selected<S>) -> Selected<S> {
         let mut in_order = slots.to_vec();
         in_order.sort_unstable();
         slots.assign(&Array1::from(in_order));
+    }
+    selected
+}
+
+/// Pairs in the order of their slots, as one of all orders
+fn by_slot<S: Scalar>(mut selected: Selected<S>) -> Selected<S> {
+    let before = selected.clone();
+    let (rows, heads, k) = selected.slots.dim();
+    for (row, head) in ndarray::indices((rows, heads)) {
+        let mut order: Vec<usize> = (0..k).collect();
+        order.sort_by_key(|&place| before.slots[[row, head, place]]);
+        for (place, from) in order.into_iter().enumerate() {
+            selected.slots[[row, head, place]] = before.slots[[row, head, from]];
+            selected.pair_scores[[row, head, place]] = before.pair_scores[[row, head, from]];
+            let ranks = before.ranks.slice(s![row, head, from, ..]);
+            selected.ranks.slice_mut(s![row, head, place, ..]).assign(&ranks);
+        }
     }
     selected
 }

@@ -48,6 +48,9 @@ faults! { Steps {
     SubKeyAscent "adr-6-sign" "ADR-6"
         "the gradient is added to the sub-keys where ADR-6 subtracts it" SLIP
         { sub_key_step: |s, x, g| descend(s, x, -g) }
+    SubKeysNeverWritten "adr-6-sub-keys-never-change" "ADR-6"
+        "sub-keys never change where ADR-6 moves them at every step; the addressing loss is reported" SLIP
+        { sub_key_step: |_, x, _| x }
     SubKeyHalfRate "adr-6-half-the-learning-rate" "ADR-6"
         "sub-keys move at half the learning rate where ADR-6 has that of the slot values" SLIP
         { sub_key_step: |s, x, g| descend(&Settings { learning_rate: 0.5 * s.learning_rate, ..s.clone() }, x, g) }

@@ -52,6 +52,8 @@ pub struct Check {
     pub not_judged: usize,
     /// Why nothing was judged, or what is wrong with the tensor as such.
     pub reason: Option<String>,
+    /// Whether it was judged by replay: after the first step, where what went wrong before shows too.
+    pub replayed: bool,
 }
 
 impl Check {
@@ -71,6 +73,7 @@ impl Check {
             judged: 0,
             not_judged: 0,
             reason: Some(reason.into()),
+            replayed: false,
         }
     }
 

@@ -20,6 +20,14 @@ pub enum Distance {
 }
 
 impl Distance {
+    /// As in files and arguments.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Expanded => "expanded",
+        }
+    }
+
     /// The stages that take distances so.
     pub fn stages<S: Scalar>(self, stages: Stages<S>) -> Stages<S> {
         match self {

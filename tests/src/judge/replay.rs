@@ -8,7 +8,7 @@
 //! bound      8 times the envelope, and four roundings of the number itself
 //! ```
 
-mod noise;
+pub(super) mod noise;
 
 use fwpkm_reference::TracedStep;
 use fwpkm_reference::select::Selected;
@@ -101,7 +101,9 @@ impl Replayed<'_> {
                 let found: Vec<i64> = found.iter().copied().collect();
                 let found: Vec<i64> = kept.iter().map(|&flat| found[flat]).collect();
                 let mut check = Check::of_integers(&clause, name, &[wanted.len()], &wanted, &found);
-                check.at = check.at.first().map_or(Vec::new(), |&place| unravel(kept[place], &expected.shape));
+                let in_tensor = |at: &Vec<usize>| at.first().map(|&place| unravel(kept[place], &expected.shape));
+                check.first = check.first.as_ref().and_then(in_tensor);
+                check.at = in_tensor(&check.at).unwrap_or_default();
                 checks.push(check);
                 continue;
             }
@@ -242,6 +244,7 @@ impl Replayed<'_> {
             if wrong_half(&values[of_row.clone()], &bounds[of_row.clone()], chosen) {
                 if check.verdict == Verdict::Conforms {
                     let best = best_of(&values[of_row], k);
+                    check.first = Some(at.clone());
                     (check.verdict, check.at) = (Verdict::Differs, at);
                     check.reason =
                         Some(format!("sub-keys {chosen:?} were chosen; by their scores the best are {best:?}"));
@@ -259,20 +262,29 @@ impl Replayed<'_> {
         let bounds = self.bounds(name, injected, numbers);
         let (b, t, heads) = (self.problem.sequences, self.problem.tokens, self.plan.settings.heads);
         let k = self.plan.settings.top_k;
+        let ordered = self.oracle.orders_slots();
         let mut token = 0;
         for gaps in &walked.gaps {
-            for ((row, head), &gap) in gaps.indexed_iter().filter(|(_, gap)| **gap > 0.0) {
+            for ((row, head), gap) in gaps.indexed_iter() {
                 let (token, sequence) = (token + row / b, row % b);
-                let bound = 2.0 * bounds[((sequence * t + token) * heads + head) * k];
-                if (skipped..injected.tokens).contains(&token) && gap > bound {
-                    let mut check =
-                        Check::without_numbers(&self.clause("out.indices"), "out.indices", Verdict::Differs, "");
-                    check.reason = None;
-                    (check.at, check.expected, check.actual) = (vec![sequence, token, head], Some(0.0), Some(gap));
-                    (check.bound, check.ratio, check.judged) = (Some(bound), gap / bound, 1);
-                    check.reason = Some("a slot was chosen whose score is worse than rounding explains".into());
-                    return Some(check);
+                if !(skipped..injected.tokens).contains(&token) {
+                    continue;
                 }
+                let bound = 2.0 * bounds[((sequence * t + token) * heads + head) * k];
+                let (found, place, reason) = if gap.set > bound {
+                    (gap.set, gap.worst, "a slot was chosen whose score is worse than rounding explains")
+                } else if ordered && gap.order > bound {
+                    (gap.order, gap.late, "slots are not best first: this one scores higher than one before it")
+                } else {
+                    continue;
+                };
+                let mut check =
+                    Check::without_numbers(&self.clause("out.indices"), "out.indices", Verdict::Differs, reason);
+                check.at = vec![sequence, token, head, place];
+                check.first = Some(check.at.clone());
+                (check.expected, check.actual) = (Some(0.0), Some(found));
+                (check.bound, check.ratio, check.judged) = (Some(bound), found / bound, 1);
+                return Some(check);
             }
             token += gaps.nrows() / b;
         }

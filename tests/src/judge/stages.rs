@@ -1,6 +1,7 @@
 //! Stage by stage, each given the implementation's own results of the stages before it.         NUM-9, NUM-10
 
 mod choice;
+mod followed;
 mod output;
 mod step;
 
@@ -30,7 +31,7 @@ struct Stagewise<'a, const D: u32> {
     recorded: &'a Recorded<'a>,
     walk: Walk<'a, Bounded<D>>,
     choices: Option<Choices>,
-    as_specified: bool,
+    oracle: &'a Implementation,
     /// Whether half scores were recorded.
     scores_recorded: bool,
     /// Whether the sub-keys of the halves are known: recorded, or certain by their scores.
@@ -39,6 +40,7 @@ struct Stagewise<'a, const D: u32> {
 }
 
 /// Checks everything that the initial tables determine: projections, the readings before the first step, that step, outputs.
+/// Gives the choices that replay is to follow as well.
 pub(crate) fn checks<const D: u32>(
     problem: &Problem,
     oracle: &Implementation,
@@ -46,11 +48,10 @@ pub(crate) fn checks<const D: u32>(
     declared: Declaration,
     recorded: &Recorded,
     first: &FirstStep,
-) -> Result<Vec<Check>> {
+) -> Result<(Vec<Check>, Option<Choices>)> {
     let stages: Stages<Bounded<D>> = oracle.stages_with(Numbers::F32, declared.distance);
     let walk = super::walk_of(plan, stages, oracle);
     let choices = super::choices_of(problem, oracle, declared.numbers, recorded);
-    let as_specified = oracle.selects_as_specified();
     let scores_recorded = recorded.has_real("trace.score.half_scores");
     let mut stagewise = Stagewise {
         problem,
@@ -59,13 +60,13 @@ pub(crate) fn checks<const D: u32>(
         recorded,
         walk,
         choices,
-        as_specified,
+        oracle,
         scores_recorded,
         halves_known: true,
         checks: Vec::new(),
     };
     stagewise.all(first)?;
-    Ok(stagewise.checks)
+    Ok((stagewise.checks, stagewise.choices))
 }
 
 impl<const D: u32> Stagewise<'_, D> {
@@ -115,7 +116,8 @@ impl<const D: u32> Stagewise<'_, D> {
 
     /// Checks a tensor and gives the implementation's own numbers, or the required ones where it did not record them.
     ///
-    /// `rows` are those of the whole recorded tensor `shape` that `expected` stands for.
+    /// `part` gives those numbers of the whole recorded tensor `shape` that `expected` stands for, in the same order; its rows
+    /// may be (sequence, token).
     fn check<E: Dimension>(
         &mut self,
         name: &str,
@@ -123,15 +125,33 @@ impl<const D: u32> Stagewise<'_, D> {
         part: impl Fn(ArrayD<f64>) -> Option<Array<f64, E>>,
         expected: Array<Bounded<D>, E>,
     ) -> Array<Bounded<D>, E> {
+        let of = expected.shape();
+        let place = if of.len() < shape.len() {
+            [&[shape[0], of[0] / shape[0].max(1)], &of[1..]].concat()
+        } else {
+            of.to_vec()
+        };
+        self.check_at(name, shape, part, expected, |required, found| (place, required, found))
+    }
+
+    /// The same; `lay` gives the numbers in the order of the recorded tensor, and their shape in it.
+    fn check_at<E: Dimension>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        part: impl Fn(ArrayD<f64>) -> Option<Array<f64, E>>,
+        expected: Array<Bounded<D>, E>,
+        lay: impl FnOnce(Vec<(f64, f64)>, Vec<f64>) -> (Vec<usize>, Vec<(f64, f64)>, Vec<f64>),
+    ) -> Array<Bounded<D>, E> {
         let recorded = self.recorded.real(name, shape).and_then(part);
         let Some(actual) = recorded.filter(|actual| actual.shape() == expected.shape()) else {
             return self.kept(expected);
         };
         let numbers = self.declared.numbers;
-        let required: Vec<(f64, f64)> = expected.iter().map(|&x| allowed(x, numbers)).collect();
-        let found: Vec<f64> = actual.iter().copied().collect();
+        let required = expected.iter().map(|&x| allowed(x, numbers)).collect();
+        let (place, required, found) = lay(required, actual.iter().copied().collect());
         let clause = clause_of(name, &self.plan.settings);
-        self.checks.push(Check::of_numbers(clause, name, expected.shape(), &required, &found, numbers));
+        self.checks.push(Check::of_numbers(clause, name, &place, &required, &found, numbers));
         let usable = actual.iter().all(|x| x.is_finite());
         if usable { actual.mapv(|x| self.lifted(x)) } else { self.kept(expected) }
     }
@@ -144,9 +164,14 @@ impl<const D: u32> Stagewise<'_, D> {
         expected: Array<Bounded<D>, E>,
     ) -> Array<Bounded<D>, E> {
         let (b, t) = (self.problem.sequences, self.problem.tokens);
-        let rows = expected.shape()[0];
+        let of = expected.shape().to_vec();
         let shape = [&[b, t], rest].concat();
-        self.check(name, &shape, |tensor| first_rows(tensor.view(), rows).into_dimensionality().ok(), expected)
+        let lay = |required, found| {
+            let (place, required) = by_sequence(required, &of, b);
+            (place, required, by_sequence(found, &of, b).1)
+        };
+        let part = |tensor: ArrayD<f64>| first_rows(tensor.view(), of[0]).into_dimensionality().ok();
+        self.check_at(name, &shape, part, expected, lay)
     }
 
     fn integers(&self, name: &str, rest: &[usize], rows: usize) -> Option<ArrayD<i64>> {
@@ -194,8 +219,10 @@ impl<const D: u32> Stagewise<'_, D> {
         let scores = self.check_rows("trace.score.half_scores", &[heads, 2, n], scores);
         let mut selected = (stages.select)(&settings, scores.view());
         let rows = scores.dim().0;
-        if let Some(choices) = self.choices.as_ref().filter(|_| !self.as_specified) {
-            choices.adopt_whole(0..rows / self.problem.sequences, &mut selected);
+        match &self.choices {
+            _ if self.oracle.selects_as_specified() => {}
+            Some(choices) => choices.adopt_whole(0..rows / self.problem.sequences, &mut selected),
+            None => self.follow(&scores, &mut selected, &[heads, k]),
         }
         self.half_choices(&scores, &mut selected, &[heads, 2, k], rows);
         self.slot_choices(&scores, &mut selected, &[heads, k], rows);
@@ -218,4 +245,14 @@ fn first_rows<T: Clone>(tensor: ArrayView<T, ndarray::IxDyn>, rows: usize) -> Ar
     by_token
         .into_shape_with_order(shape)
         .map_or_else(|_| tensor.to_owned(), |flat| flat.slice_axis(Axis(0), (..rows).into()).to_owned())
+}
+
+/// What lies in rows (token, sequence) as [B, T, …]: that shape, and what lies in it
+fn by_sequence<T: Clone>(rows: Vec<T>, shape: &[usize], sequences: usize) -> (Vec<usize>, Vec<T>) {
+    let tokens = shape[0] / sequences.max(1);
+    let place = [&[sequences, tokens], &shape[1..]].concat();
+    match ArrayD::from_shape_vec([&[tokens, sequences], &shape[1..]].concat(), rows.clone()) {
+        Ok(by_token) => (place, swapped(&by_token).into_iter().collect()),
+        Err(_) => (shape.to_vec(), rows),
+    }
 }

@@ -23,8 +23,12 @@ pub(crate) fn panels(out: &mut String, record: &Record) -> Result<()> {
         }
         (Border::Carry, StreamCount::Call) => ("STR-5", "Q = the queue without its last L tokens, once C are queued"),
     };
-    let words = "Above, which tables each token was read with; below, the step whose chunk it belongs to. The mark is the \
-                 token you look at.";
+    let words = if record.settings.writes {
+        "Above, which tables each token was read with; below, the step whose chunk it belongs to. The mark is the \
+         token you look at."
+    } else {
+        "Above, the tables each token was read with: the initial ones. The mark is the token you look at."
+    };
     Panel { clauses: &[("CHK-1", "read with the tables of the moment"), border], words, wide: true }
         .write(out, |out| timeline(out, record))?;
     if record.steps.is_empty() {
@@ -92,7 +96,10 @@ fn timeline(out: &mut String, record: &Record) {
         let _ = write!(out, "<text class=\"mid\" x=\"{}\" y=\"12\">{token}</text>", px(x(token) + unit / 2.0));
     }
     let _ = write!(out, "<rect class=\"now\" x=\"0\" y=\"17\" width=\"{}\" height=\"72\"/>", px(unit.max(2.0)));
-    out.push_str("<text x=\"0\" y=\"104\">▼ a step is taken</text></svg></div>");
+    if !record.steps.is_empty() {
+        out.push_str("<text x=\"0\" y=\"104\">▼ a step is taken</text>");
+    }
+    out.push_str("</svg></div>");
 }
 
 /// Tables with the tokens that were read with them.

@@ -93,15 +93,21 @@ pub(crate) fn panels(out: &mut String, record: &Record) -> Result<()> {
         Activation::Silu => ("RD-2", "w = x · sigmoid(x), x = sum / τ"),
         Activation::Relu => ("RD-2", "w = max(x, 0), x = sum / τ"),
     };
-    let words = "The sums of the winners become weights; the read is the weighted sum of the slots. The step of this chunk \
-                 will move them so that the read comes nearer to the target, the value L tokens later.";
+    let words = if record.settings.writes {
+        "The sums of the winners become weights; the read is the weighted sum of the slots. The step of this chunk \
+         will move them so that the read comes nearer to the target, the value L tokens later."
+    } else {
+        "The sums of the winners become weights; the read is the weighted sum of the slots, which never change."
+    };
     let read = ("RD-3", "read = Σ<sub>h,a</sub> w · V[slot]");
     let pair = ("MEM-1", "target<sub>t</sub> = v<sub>t+L</sub>");
-    Panel { clauses: &[weights, read, pair], words, wide: true }.write(out, |out| {
+    let clauses: &[_] = if record.settings.writes { &[weights, read, pair] } else { &[weights, read] };
+    Panel { clauses, words, wide: true }.write(out, |out| {
         of_tokens(out, record, |out, place| {
             out.push_str("<div class=\"row\">");
             figure(out, "<b>Weights</b>", |out| weights_of(out, place));
-            figure(out, "<b>Slots, read and target</b>", |out| read_and_target(out, place));
+            let slots = if record.settings.writes { "<b>Slots, read and target</b>" } else { "<b>Slots and read</b>" };
+            figure(out, slots, |out| read_and_target(out, place));
             out.push_str("</div>");
         });
     })?;
@@ -203,7 +209,8 @@ fn read_and_target(out: &mut String, place: &Place) {
         None if record.settings.writes => caption.push_str("The run ends before a step takes this token."),
         None => caption.push_str("No step follows: the memory is static."),
     }
-    table(out, "read", "Slot values, read and target, one column per feature", rows, numbers);
+    let target = if record.settings.writes { ", read and target" } else { " and read" };
+    table(out, "read", &format!("Slot values{target}, one column per feature"), rows, numbers);
     let _ = write!(out, "<p class=\"caption\">{caption}</p>");
 }
 

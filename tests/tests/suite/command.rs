@@ -33,6 +33,14 @@ fn release() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/release")
 }
 
+/// Fails with every place where a document is not as its schema says.
+fn valid(schema: &str, document: &Value) {
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let wrong: Vec<String> =
+        validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// A recorded case whose parts a test may change before writing it again.
 struct Edited {
     case: Value,
@@ -108,4 +116,53 @@ fn wrong_usage_has_status_2() {
     let output = fwpkm(&["run".as_ref(), case.as_os_str(), "--trace".as_ref()]);
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).contains("--output"), "{}", stderr(&output));
+}
+
+/// What cannot be written is an error, except where the reader has gone away.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let run = |stdout: std::fs::File| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fwpkm"));
+        command.args(["spec", "sel-3"]).stdout(stdout).output().unwrap()
+    };
+    let output = run(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("standard output: "), "{}", stderr(&output));
+    let script = "\"$FWPKM\" spec sel-3 | true; \"$FWPKM\" spec | head -n 1 > /dev/null";
+    let shell = Command::new("sh").args(["-c", script]).env("FWPKM", env!("CARGO_BIN_EXE_fwpkm")).output().unwrap();
+    assert_eq!(stderr(&shell), "");
+}
+
+#[test]
+fn vectors_regenerate_refuses_a_folder_that_is_not_there() {
+    let folder = TempDir::new().unwrap();
+    for arguments in [vec!["regenerate"], vec!["regenerate", "--check"], vec!["regenerate", "--check", "elsewhere"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fwpkm"));
+        let output = command.arg("vectors").args(&arguments).current_dir(folder.path()).output().unwrap();
+        assert_eq!(status(&output), 2, "{arguments:?}: {}", stdout(&output));
+        assert!(stderr(&output).lines().count() == 1 && stdout(&output).is_empty(), "{}", stderr(&output));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+/// Before anything is measured.
+#[test]
+fn bench_refuses_a_baseline_that_is_not_there() {
+    for arguments in [
+        vec!["--baseline", "/nope"],
+        vec!["--baseline", "no-such-program x"],
+        vec!["--baseline", " "],
+        vec!["--baseline", "true", "--baseline-tokens", "0"],
+    ] {
+        let mut all = vec!["bench"];
+        all.extend(arguments);
+        let output = fwpkm(&all);
+        assert_eq!(status(&output), 2, "{all:?}");
+        assert!(
+            stderr(&output).contains("--baseline") && !stderr(&output).contains("measuring"),
+            "{}",
+            stderr(&output)
+        );
+    }
 }

@@ -117,3 +117,74 @@ fn a_loss_without_a_step_is_found() {
     let found: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
     assert_eq!(found, ["out.addr_loss_mean"]);
 }
+
+/// A wrong number is found at its place in the tensor as it was recorded.
+#[test]
+fn findings_are_at_their_place_in_the_recorded_tensor() {
+    let vectors = fwpkm::vectors::collection::vectors(Path::new(fwpkm::vectors::collection::FOLDER)).unwrap();
+    let specification = Implementation::specification();
+    let declared = Declaration { numbers: Numbers::F32, distance: Distance::Direct };
+    let mut found = std::collections::BTreeMap::<String, usize>::new();
+    for vector in vectors.iter().filter(|vector| vector.problem.sequences > 1 && vector.problem.tokens > 1) {
+        let outputs = specification.run(&vector.problem, Numbers::F32).unwrap();
+        let (b, t) = (vector.problem.sequences, vector.problem.tokens);
+        for (name, tensor) in outputs.iter().filter(|(_, tensor)| tensor.shape.starts_with(&[b, t])) {
+            // The last number of the last sequence's first token.
+            let flat = (b - 1) * tensor.data.len() / b + tensor.data.len() / b / t - 1;
+            let mut at = vec![b - 1, 0];
+            at.extend(tensor.shape[2..].iter().map(|length| length - 1));
+            let mut moved = outputs.clone();
+            match &mut moved.get_mut(name).unwrap().data {
+                Data::F32(numbers) => numbers[flat] += 100.0,
+                Data::I64(numbers) => numbers[flat] = -1,
+                other => panic!("{other:?}"),
+            }
+            let judgement = judge(&vector.problem, &specification, declared, &moved).unwrap();
+            let Some(finding) = judgement.findings().find(|check| check.tensor == *name) else { continue };
+            let whole = if finding.at.len() == at.len() { &at[..] } else { &[] };
+            assert_eq!((&finding.at[..], finding.first.as_ref()), (whole, Some(&at)), "{} {name}", vector.name);
+            *found.entry(name.clone()).or_default() += 1;
+        }
+    }
+    for name in [
+        "out.reads",
+        "out.indices",
+        "out.weights",
+        "out.hidden",
+        "out.gates",
+        "trace.projection.queries",
+        "trace.score.half_scores",
+        "trace.select.half_indices",
+        "trace.select.pair_scores",
+    ] {
+        assert!(found.get(name).is_some_and(|count| *count >= 1), "{name}: {found:?}");
+    }
+}
+
+/// After the first step too, slots must be best first.
+#[test]
+fn the_order_of_slots_is_judged_after_the_first_step() {
+    let vectors = fwpkm::vectors::collection::vectors(Path::new(fwpkm::vectors::collection::FOLDER)).unwrap();
+    let specification = Implementation::specification();
+    let declared = Declaration { numbers: Numbers::F32, distance: Distance::Direct };
+    let mut after_a_step = 0;
+    for vector in vectors.iter().filter(|vector| !is_in_one_step(&vector.problem).unwrap()) {
+        let mut outputs = specification.run(&vector.problem, Numbers::F32).unwrap();
+        outputs.retain(|name, _| ["out.indices", "out.reads"].contains(&name.as_str()));
+        let k = vector.problem.plan.settings.top_k;
+        let Data::I64(slots) = &mut outputs.get_mut("out.indices").unwrap().data else { panic!("not I64") };
+        if k < 2 {
+            continue;
+        }
+        let last = slots.len() - k;
+        slots[last..].reverse();
+        let judgement = judge(&vector.problem, &specification, declared, &outputs).unwrap();
+        let found: Vec<&Check> = judgement.findings().collect();
+        if let [check] = found[..] {
+            assert!(check.replayed && check.tensor == "out.indices" && check.clause.len() > 3, "{check:?}");
+            assert!(check.reason.as_deref().unwrap().contains("not best first"), "{check:?}");
+            after_a_step += 1;
+        }
+    }
+    assert!(after_a_step >= 10, "{after_a_step}");
+}

@@ -154,6 +154,9 @@ fn the_smallest_runs_have_pages() {
         let page = page(&record).unwrap();
         assert_eq!(record.steps.len(), usize::from(writes));
         assert_eq!(page.contains("A step writes"), writes);
+        for of_steps in ["The step of this chunk", "a step is taken", "read and target", "the step whose chunk"] {
+            assert_eq!(page.contains(of_steps), writes, "{of_steps}");
+        }
         assert_eq!(page.contains(&clause("BAT-4").unwrap().title), !writes);
         assert_drawable(&page, "small");
     }

@@ -1,6 +1,7 @@
 //! Other implementations, timed by commands that the user names; docs/baselines has the protocol.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -38,17 +39,46 @@ impl Report {
     }
 }
 
+/// Whether every baseline can be started, before minutes are spent on measuring.
+///
+/// # Errors   a text without tokens, an empty command, a program that is not there
+pub(super) fn check(commands: &[String], tokens: usize) -> Result<()> {
+    if tokens == 0 {
+        let reason = "--baseline-tokens 0: a text has at least 1 token".into();
+        return Err(Error::Usage { reason });
+    }
+    for command in commands {
+        let program = program(command)?;
+        // With a slash a path, otherwise looked for as a shell does.
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let is_there = if program.contains(std::path::MAIN_SEPARATOR) {
+            is_program(Path::new(program))
+        } else {
+            std::env::split_paths(&folders).any(|folder| is_program(&folder.join(program)))
+        };
+        if !is_there {
+            let reason =
+                format!("--baseline {command:?}: no program {program}; it takes a command such as 'python script.py'");
+            return Err(Error::Usage { reason });
+        }
+    }
+    Ok(())
+}
+
+fn is_program(path: &Path) -> bool {
+    path.is_file() || cfg!(windows) && path.with_extension("exe").is_file()
+}
+
+fn program(command: &str) -> Result<&str> {
+    let reason = || "--baseline is empty; it takes a command such as 'python script.py'".into();
+    command.split_whitespace().next().ok_or_else(|| Error::Usage { reason: reason() })
+}
+
 /// Runs a command with the workload appended, and with the device if it is not the processor.
 pub(super) fn run(command: &str, workload: Workload, device: Option<&str>) -> Result<Report> {
-    let mut words = command.split_whitespace();
-    let Some(program) = words.next() else {
-        return Err(Error::Usage {
-            reason: "--baseline is empty; it takes a command such as 'python script.py'".into(),
-        });
-    };
     let Workload { tokens, sub_keys, batch } = workload;
-    let mut process = Command::new(program);
-    process.args(words);
+    let mut process = Command::new(program(command)?);
+    process.args(command.split_whitespace().skip(1));
     for (name, value) in [
         ("--tokens", tokens),
         ("--sub-keys", sub_keys),

@@ -5,7 +5,7 @@ use fwpkm_reference::Scalar;
 use crate::numbers::Numbers;
 
 /// A number in ±1 drawn from a place and a seed: SplitMix64's output function
-pub(super) fn drawn(place: u64, seed: u64) -> f64 {
+pub(in crate::judge) fn drawn(place: u64, seed: u64) -> f64 {
     let mut z = place.wrapping_add(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -7,14 +7,14 @@ use fwpkm_reference::rules::Kept;
 use fwpkm_reference::select::Selected;
 use ndarray::{Array4, Axis, Ix3, Ix4, s};
 
-use super::Stagewise;
+use super::{Stagewise, by_sequence};
 use crate::judge::check::{Check, allowed};
 use crate::judge::choices::{wrong_half, wrong_slots};
 use crate::judge::clauses::clause_of;
 
 impl<const D: u32> Stagewise<'_, D> {
     /// What a score may be off by, for choosing: its error, and what keeping it costs, where that is not in its error.
-    fn known(&self, score: Bounded<D>) -> (f64, f64) {
+    pub(super) fn known(&self, score: Bounded<D>) -> (f64, f64) {
         let numbers = self.declared.numbers;
         allowed(score, if self.scores_recorded { numbers } else { numbers.computed_in() })
     }
@@ -28,7 +28,7 @@ impl<const D: u32> Stagewise<'_, D> {
     ) {
         let name = "trace.select.half_indices";
         let Some(chosen) = self.integers(name, rest, rows) else {
-            self.halves_known = !self.as_specified || self.are_certain(scores, selected);
+            self.halves_known = !self.oracle.selects_as_specified() || self.are_certain(scores, selected);
             return;
         };
         let Ok(chosen) = chosen.into_dimensionality::<Ix4>() else { return };
@@ -52,7 +52,7 @@ impl<const D: u32> Stagewise<'_, D> {
         }
         let found: Vec<i64> = chosen.iter().copied().collect();
         let required: Vec<i64> = if accepted == own { required } else { accepted.iter().copied().collect() };
-        self.checks.push(Check::of_integers("SEL-1", name, chosen.shape(), &required, &found));
+        self.integers_check("SEL-1", name, chosen.shape(), &required, &found);
     }
 
     /// Whether rounding leaves no other choice of sub-keys.                                                  [NUM-6]
@@ -66,7 +66,7 @@ impl<const D: u32> Stagewise<'_, D> {
 
     /// Whether a choice can be judged by its scores: another rule of choosing is followed, not judged.
     fn plan_selects(&self) -> bool {
-        self.choices.is_some() && self.as_specified
+        self.choices.is_some() && self.oracle.selects_as_specified()
     }
 
     pub(super) fn slot_choices(
@@ -81,7 +81,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let Ok(chosen) = chosen.into_dimensionality::<Ix3>() else { return };
         let mut required = selected.slots.mapv(|slot| slot as i64);
         let b = self.problem.sequences;
-        if let Some(choices) = self.choices.as_ref().filter(|_| self.as_specified) {
+        if let Some(choices) = self.choices.as_ref().filter(|_| self.oracle.selects_as_specified()) {
             choices.adopt(0..rows / b, scores, selected);
             for ((row, head, _), _) in required.clone().indexed_iter().filter(|((.., place), _)| *place == 0) {
                 let place = s![row, head, ..];
@@ -93,7 +93,7 @@ impl<const D: u32> Stagewise<'_, D> {
                 let rounding =
                     |sum: f64| (Bounded::<D>::UNIT_ROUNDOFF + numbers.keeping()) * sum.abs() + numbers.spacing();
                 let picks = chosen.slice(place).to_vec();
-                if !wrong_slots([halves[0].view(), halves[1].view()], &picks, rounding) {
+                if !wrong_slots([halves[0].view(), halves[1].view()], &picks, self.oracle.orders_slots(), rounding) {
                     required.slice_mut(place).assign(&chosen.slice(place));
                 }
             }
@@ -101,7 +101,15 @@ impl<const D: u32> Stagewise<'_, D> {
         let (wanted, found): (Vec<i64>, Vec<i64>) =
             (required.iter().copied().collect(), chosen.iter().copied().collect());
         let clause = clause_of(name, &self.plan.settings);
-        self.checks.push(Check::of_integers(clause, name, chosen.shape(), &wanted, &found));
+        self.integers_check(clause, name, chosen.shape(), &wanted, &found);
+    }
+
+    /// Checks integers in rows (token, sequence).
+    fn integers_check(&mut self, clause: &str, name: &str, shape: &[usize], wanted: &[i64], found: &[i64]) {
+        let b = self.problem.sequences;
+        let in_tensor = |rows: &[i64]| by_sequence(rows.to_vec(), shape, b);
+        let ((place, wanted), (_, found)) = (in_tensor(wanted), in_tensor(found));
+        self.checks.push(Check::of_integers(clause, name, &place, &wanted, &found));
     }
 
     /// Half scores that the implementation may or may not have kept as ties of the k-th: their bounds become infinite. [ADR-1]

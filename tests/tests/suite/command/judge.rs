@@ -14,7 +14,7 @@ use fwpkm_spec::{Data, Tensor, tensor_file};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{fwpkm, status, stderr, stdout};
+use super::{fwpkm, status, stderr, stdout, valid};
 
 fn recorded_vectors() -> Vec<Vector> {
     let mut all = vectors(Path::new(FOLDER)).unwrap();
@@ -45,14 +45,6 @@ fn judged(job: &str, folder: &Path) -> (i32, Value) {
     let document: Value = serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
     valid(fwpkm_spec::REPORT_SCHEMA, &document);
     (status(&output), document["reports"][0].clone())
-}
-
-/// Fails with every place where a document is not as its schema says.
-fn valid(schema: &str, document: &Value) {
-    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
-    let wrong: Vec<String> =
-        validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -157,6 +149,7 @@ fn judge_refuses_a_folder_without_outputs_and_a_declaration_it_cannot_read() {
         ("{\"spec\": \"0.0.0\"}", "made for specification 0.0.0"),
         ("{\"colour\": 1}", "colour"),
         ("{", "EOF"),
+        ("[]", "expected one JSON object"),
     ] {
         std::fs::write(folder.path().join("declaration.json"), declaration).unwrap();
         let output = fwpkm(&["judge".as_ref(), folder.path().as_os_str()]);
@@ -182,4 +175,187 @@ fn a_stopped_report_holds_what_was_judged() {
     let document: Value = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
     assert_eq!(document["stopped"], true);
     assert_eq!(document["cases"].as_array().unwrap().len(), report.cases.len());
+}
+
+/// The first vectors, as a port might record them.
+fn recorded_as(folder: &Path, change: impl Fn(&mut Outputs)) {
+    for vector in recorded_vectors() {
+        let mut outputs = Implementation::specification().run(&vector.problem, Numbers::F32).unwrap();
+        outputs.retain(|name, _| name.starts_with("out."));
+        change(&mut outputs);
+        write(folder, &vector.name, &outputs);
+    }
+}
+
+fn as_type(tensor: &mut Tensor, numbers: Numbers) {
+    let wide = tensor.data.to_f64();
+    tensor.data = match numbers {
+        Numbers::F64 => Data::F64(wide),
+        Numbers::F32 => Data::F32(wide.into_iter().map(|x| x as f32).collect()),
+        Numbers::Bf16 => Data::Bf16(wide.into_iter().map(half::bf16::from_f64).collect()),
+        Numbers::F16 => Data::F16(wide.into_iter().map(half::f16::from_f64).collect()),
+    };
+}
+
+/// Numbers are those of the reads; of several types, the report says which was taken.
+#[test]
+fn judge_takes_the_type_of_the_reads() {
+    let real = |tensor: &Tensor| !matches!(tensor.data, Data::I64(_));
+    let losses = ["out.addr_loss_mean", "out.mem_losses"];
+    for (reads, rest, taken) in [
+        (
+            Some(Numbers::F32),
+            Numbers::F64,
+            "judged as f32, the type of out.reads; there are also f64 (out.addr_loss_mean)",
+        ),
+        (
+            Some(Numbers::F16),
+            Numbers::F32,
+            "judged as f16, the type of out.reads; there are also f32 (out.addr_loss_mean)",
+        ),
+        (
+            None,
+            Numbers::F64,
+            "judged as f32, the narrowest type of any tensor; there are also f64 (out.addr_loss_mean)",
+        ),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let kept = reads.unwrap_or(Numbers::F32);
+        for vector in recorded_vectors() {
+            let mut outputs = Implementation::specification().run(&vector.problem, kept).unwrap();
+            outputs.retain(|name, _| name.starts_with("out.") && (reads.is_some() || name != "out.reads"));
+            for (name, tensor) in outputs.iter_mut().filter(|(_, tensor)| real(tensor)) {
+                as_type(tensor, if losses.contains(&name.as_str()) { rest } else { kept });
+            }
+            write(folder.path(), &vector.name, &outputs);
+        }
+        let (status, report) = judged("judge", folder.path());
+        assert_eq!((status, &report["declared"]["numbers"]), (0, &Value::from(kept.name())), "{reads:?}");
+        assert!(report["taken_from"].as_str().unwrap().starts_with(taken), "{}", report["taken_from"]);
+        let output = fwpkm(&["judge".as_ref(), folder.path().as_os_str()]);
+        assert!(stdout(&output).contains(taken), "{}", stdout(&output));
+        let numbers: [&std::ffi::OsStr; 2] = ["--numbers".as_ref(), kept.name().as_ref()];
+        let output = fwpkm(&["judge".as_ref(), folder.path().as_os_str(), numbers[0], numbers[1]]);
+        assert!(!stdout(&output).contains("there are also"), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn judge_says_what_was_not_recorded() {
+    let folder = TempDir::new().unwrap();
+    recorded_as(folder.path(), |outputs| outputs.retain(|name, _| name == "out.reads"));
+    let judge = |more: &[&str]| {
+        let mut arguments = vec!["judge", folder.path().to_str().unwrap()];
+        arguments.extend(more);
+        fwpkm(&arguments)
+    };
+    let output = judge(&[]);
+    let (text, count) = (stdout(&output), recorded_vectors().len());
+    assert_eq!(super::status(&output), 0, "{text}");
+    assert!(text.contains(&format!("out.slot_values ({count} vectors)")), "{text}");
+    let line = |clause: &str| text.lines().find(|line| line.starts_with(clause)).unwrap().to_string();
+    assert!(line("MEM-5").ends_with("nothing recorded") && line("RD-1").ends_with("nothing recorded"), "{text}");
+    assert!(line("RD-3").contains(&format!(" {count} ")), "{text}");
+    assert!(line("NUM-8").ends_with("no vector"), "{text}");
+    assert_eq!(super::status(&judge(&["--require", "all"])), 1);
+    // One vector with every result is complete, although no stage is recorded.
+    recorded_as(folder.path(), |_| ());
+    let case = recorded_vectors()[0].name.clone();
+    assert_eq!(super::status(&judge(&["--require", "all", "--case", &case])), 0);
+    assert_eq!(super::status(&judge(&["--require", "all"])), 1);
+}
+
+#[test]
+fn judge_says_once_that_names_are_without_out() {
+    let folder = TempDir::new().unwrap();
+    recorded_as(folder.path(), |outputs| {
+        *outputs = std::mem::take(outputs).into_iter().map(|(name, it)| (name[4..].to_string(), it)).collect();
+    });
+    let output = fwpkm(&["judge".as_ref(), folder.path().as_os_str()]);
+    let text = stdout(&output);
+    assert_eq!(super::status(&output), 2, "{text}");
+    assert!(text.matches("no tensor out.*").count() <= 2, "{text}");
+    assert!(text.contains(" vectors: no tensor out.*; there are: addr_loss_mean, "), "{text}");
+    assert!(!text.contains("tests of this project"), "{text}");
+}
+
+/// Names that nothing knows are told, beside those that are judged.
+#[test]
+fn judge_names_tensors_without_a_prefix() {
+    let folder = TempDir::new().unwrap();
+    recorded_as(folder.path(), |outputs| {
+        let reads = outputs["out.reads"].clone();
+        outputs.insert("reads".into(), reads);
+    });
+    let output = fwpkm(&["judge".as_ref(), folder.path().as_os_str()]);
+    assert!(stdout(&output).contains("Tensors that no clause names, not judged: reads\n"), "{}", stdout(&output));
+}
+
+#[test]
+fn judge_says_what_to_do_where_nothing_is_known() {
+    let folder = TempDir::new().unwrap();
+    recorded_as(folder.path(), |outputs| {
+        let Data::F32(reads) = &mut outputs.get_mut("out.reads").unwrap().data else { panic!("not F32") };
+        reads.fill(7.0);
+    });
+    for job in ["judge", "identify"] {
+        let output = fwpkm(&[job.as_ref(), folder.path().as_os_str()]);
+        let text = stdout(&output);
+        for part in ["no known deviation", "next: RD-3", "trace.select.*"] {
+            assert!(text.contains(part), "no {part} in\n{text}");
+        }
+    }
+}
+
+/// All equations of the clause, and no bound where none is allowed.
+#[test]
+fn judge_shows_the_equations_that_are_required() {
+    let wrong = deviation::named("sel-3-slot-transposed").unwrap();
+    let text = stdout(&fwpkm(&["judge".as_ref(), record(&Implementation::deviating(wrong)).path().as_os_str()]));
+    assert!(text.contains("requires") && !text.contains("± 0") && !text.contains("factor of inf"), "{text}");
+    let wrong = deviation::named("mem-4-sum-instead-of-division").unwrap();
+    let text = stdout(&fwpkm(&["judge".as_ref(), record(&Implementation::deviating(wrong)).path().as_os_str()]));
+    for part in ["G_i = F / max(N_i, 1)", "F   = read_factor · pair_factor", "MEM-4"] {
+        assert!(text.contains(part), "no {part} in\n{text}");
+    }
+}
+
+/// What goes wrong in a step stands before what follows from it in later reads.
+#[test]
+fn causes_stand_before_consequences() {
+    let wrong = deviation::named("mem-4-sum-instead-of-division").unwrap();
+    let folder = TempDir::new().unwrap();
+    for vector in vectors(Path::new(FOLDER)).unwrap() {
+        let mut outputs = Implementation::deviating(wrong).run(&vector.problem, Numbers::F32).unwrap();
+        outputs.retain(|name, _| name.starts_with("out."));
+        write(folder.path(), &vector.name, &outputs);
+    }
+    let text = stdout(&fwpkm(&["judge".as_ref(), folder.path().as_os_str()]));
+    let first = text.lines().find(|line| line.contains(" differs in ")).unwrap();
+    assert!(first.starts_with("MEM-"), "{text}");
+    let replayed = text.lines().filter(|line| line.contains(" differs in ")).position(|line| line.starts_with("RD-3"));
+    assert!(replayed.is_none_or(|place| place > 0), "{text}");
+}
+
+#[test]
+fn rerun_is_the_same_command() {
+    let folder = record(&Implementation::deviating(deviation::named("sel-3-slot-transposed").unwrap()));
+    let spaced = folder.path().join("my port's outputs");
+    std::fs::create_dir(&spaced).unwrap();
+    for group in ["paper", "both"] {
+        std::fs::rename(folder.path().join(group), spaced.join(group)).unwrap();
+    }
+    let options = ["--numbers", "f32", "--distance", "expanded", "--vectors", FOLDER];
+    let mut arguments: Vec<&str> = vec!["judge", spaced.to_str().unwrap()];
+    arguments.extend(options);
+    let text = stdout(&fwpkm(&arguments));
+    let rerun = text.lines().find_map(|line| line.trim().strip_prefix("rerun     fwpkm ")).unwrap();
+    for option in ["--numbers f32", "--distance expanded", "--vectors "] {
+        assert!(rerun.contains(option), "{rerun}");
+    }
+    let script = format!("\"$FWPKM\" {rerun}");
+    let shell =
+        std::process::Command::new("sh").args(["-c", &script]).env("FWPKM", env!("CARGO_BIN_EXE_fwpkm")).output();
+    let shell = shell.unwrap();
+    assert_eq!(super::status(&shell), 1, "{rerun}: {}", stderr(&shell));
 }

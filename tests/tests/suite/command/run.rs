@@ -111,3 +111,23 @@ fn run_without_a_case_or_settings_says_what_is_needed() {
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).contains("`case`"), "{}", stderr(&output));
 }
+
+#[test]
+fn run_names_the_limit_that_from_or_until_exceeds() {
+    let case = release().join("base.safetensors");
+    let tokens = TensorFile::open(&case).unwrap().shape("in.queries").unwrap()[1];
+    let (more, to) = ((tokens + 1).to_string(), format!("≤ {tokens}"));
+    for (arguments, parts) in [
+        (vec!["--from", "5", "--until", "2"], ["--from 5", "--until 2"]),
+        (vec!["--from", &more], ["--from", &to]),
+        (vec!["--until", &more], ["--until", &to]),
+    ] {
+        let mut all = vec!["run", case.to_str().unwrap()];
+        all.extend(arguments);
+        let output = fwpkm(&all);
+        assert_eq!(status(&output), 2, "{all:?}");
+        for part in parts {
+            assert!(stderr(&output).contains(part), "{all:?}: no {part} in {}", stderr(&output));
+        }
+    }
+}

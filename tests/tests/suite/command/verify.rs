@@ -6,7 +6,7 @@ use fwpkm_spec::Data;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Edited, fwpkm, release, status, stderr, stdout};
+use super::{Edited, fwpkm, release, status, stderr, stdout, valid};
 
 #[test]
 fn verify_of_the_release_conforms_and_leaves_outer_gradients_open() {
@@ -23,11 +23,28 @@ fn verify_of_the_release_conforms_and_leaves_outer_gradients_open() {
 fn verify_json_is_one_document_with_every_tensor() {
     let output = fwpkm(&["verify".as_ref(), "--json".as_ref(), release().as_os_str()]);
     let document: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    valid(fwpkm_spec::VERIFY_SCHEMA, &document);
     assert_eq!(document["spec"], fwpkm_spec::version());
     assert_eq!(document["summary"], json!({"conforms": 48, "differs": 0, "error": 0, "not_yet_specified": 34}));
     for case in document["cases"].as_array().unwrap() {
         assert!(case["tensors"].as_array().unwrap().len() >= 5, "{case}");
     }
+}
+
+/// A case that differs, and one that cannot be read.
+#[test]
+fn verify_json_of_what_is_wrong_is_as_its_schema_says() {
+    let folder = TempDir::new().unwrap();
+    let path = Edited::new("base").number("out.slot_values", 100, f64::NAN).write(&folder, "changed");
+    let nothing = folder.path().join("nothing.safetensors");
+    let output = fwpkm(&["verify".as_ref(), "--json".as_ref(), path.as_os_str(), nothing.as_os_str()]);
+    let document: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    valid(fwpkm_spec::VERIFY_SCHEMA, &document);
+    assert_eq!(document["summary"]["error"], 1, "{document}");
+    let mut extra = document.clone();
+    extra["more"] = json!(1);
+    let schema = serde_json::from_str(fwpkm_spec::VERIFY_SCHEMA).unwrap();
+    assert!(!jsonschema::is_valid(&schema, &extra));
 }
 
 #[test]
