@@ -220,9 +220,11 @@ DEVICE void step_key(int unit, OUT(float) sums, OUT(int) flag, IN(int) kept_coun
             for (int i = 0; i < QUADS; i++) q[i] = four_of(queries, query, true, i * 128 + lane * 4);
             float coefficient = 0.0f;
             for (int first = 0, kept = kept_of(kept_count, query); first < kept; first += 32) {
-                const bool here = first + lane < kept && kept_index[query * KEPT_MAX + min(first + lane, kept - 1)] == key;
+                const Index at = query * KEPT_MAX + min(first + lane, kept - 1);
+                const bool here = first + lane < kept && kept_index[at] == key;
+                const float mine = coefficients[at];
                 const unsigned found = __ballot_sync(FULL_WARP, here);
-                if (found != 0) coefficient = coefficients[query * KEPT_MAX + first + __ffs((int)found) - 1];
+                if (found != 0) coefficient = __shfl_sync(FULL_WARP, mine, __ffs((int)found) - 1);
             }
 #pragma unroll
             for (int i = 0; i < QUADS; i++) {

@@ -95,7 +95,7 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
     for (;;) {
         if (threadIdx.x == 0) current[0] = current[0] + 1;
         __syncthreads();
-        int now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        int now = current[0], set = now % 2, tid = again((int)threadIdx.x) & 255;
         if (now == chunks) break;
         for (int first = (int)blockIdx.x * 2; first < rows; first += (int)gridDim.x * 2) {
             const int row = first + PART;
@@ -119,7 +119,7 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
         }
         grid_barrier(arrivals, rounds);
 
-        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x) & 255;
         for (int e = THREAD; e - THREAD % 32 < PAIR_ENTRIES; e += THREADS_OF_GRID)
             reserve_list(e, PAIR_ENTRIES, SLOTS, arrival, COUNTS, WRITERS, base, segment_slot, segment_first, segment_partial,
                          hot_slot, hot_partial, COUNTERS);
@@ -127,7 +127,7 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
             sum_marginal(at, half_indices, half_indices, usage, bits, words, marginal, slopes, rows);
         grid_barrier(arrivals, rounds);
 
-        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x) & 255;
         for (int e = THREAD; e < PAIR_ENTRIES; e += THREADS_OF_GRID) place_entry(e, SLOTS, arrival, base, list);
         for (int unit = WARP * UNITS_OF_WARP; unit < UNITS; unit += WARPS * UNITS_OF_WARP)
             // Without a memorization gradient to the sub-keys; merits stand in for what is not read.
@@ -141,7 +141,7 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
         if (blockIdx.x == gridDim.x - 1) sum_entropy(flag, slopes, report);
         grid_barrier(arrivals, rounds);
 
-        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x) & 255;
         for (int unit = (int)blockIdx.x; unit < KEYS; unit += (int)gridDim.x) {
             step_key(unit, sums, flag, half_indices, half_indices, usage, bits, words, QUERIES, sub_keys, next);
             __syncthreads();
@@ -149,7 +149,7 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
         sort_hot(hot_slot, WRITERS, base, list, sorted, COUNTERS, pair_rows * HEADS, hot_bits, below);
         grid_barrier(arrivals, rounds);
 
-        now = current[0], set = now % 2, tid = again((int)threadIdx.x);
+        now = current[0], set = now % 2, tid = again((int)threadIdx.x) & 255;
         const float factor = step_factor(COUNTERS, rows, pair_rows, has_mask);
         const int segments = COUNTERS[COUNT_SEGMENTS], hot = COUNTERS[COUNT_HOT];
         // What the blocks find here is the same for all of them, so all meet at the same barriers.
@@ -163,19 +163,26 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
         }
 
         const bool idle = flag[0] != FLAG_NONE;
-        // By the next sub-KEYS also where they are refused: then nothing that is read COUNTS any more.
-        if (now + 1 < chunks)
-            rank_chunk(QUERIES + (Index)rows * (HEADS * 2 * HALF_DIM), next, ranking, rows, query_tile, key_tile);
-        for (int key = WARP; !idle && key < KEYS; key += WARPS) apply_key(key, next, sub_keys, norms);
-        const int share = 1 + segments / (4 * WARPS);
-        for (int from = 0; !idle;) {
-            if (LANE == 0) from = atomicAdd(&COUNTERS[COUNT_TAKEN], share);
-            from = __shfl_sync(FULL_WARP, from, 0);
-            if (from >= segments) break;
-            for (int segment = from; segment < min(from + share, segments); segment++)
-                step_segment(segment, entry_row + OWN, entry_weight + OWN, factor, flag, MODE_APPLY, segment_slot,
-                             segment_first, segment_partial, COUNTS, WRITERS, base, list, sorted, weights, residuals, partials,
-                             slot_values);
+        // Half of the blocks rank first, half write slots first: one is arithmetic, the other waits for memory.
+#pragma unroll 1
+        for (int turn = 0; turn < 2; turn++) {
+            if ((turn == 0) == ((int)blockIdx.x < ((int)gridDim.x + 1) / 2)) {
+                // By the next sub-keys also where they are refused: then nothing that is read counts any more.
+                if (now + 1 < chunks)
+                    rank_chunk(QUERIES + (Index)rows * (HEADS * 2 * HALF_DIM), next, ranking, rows, query_tile, key_tile);
+                continue;
+            }
+            for (int key = WARP; !idle && key < KEYS; key += WARPS) apply_key(key, next, sub_keys, norms);
+            const int share = 1 + segments / (4 * WARPS);
+            for (int from = 0; !idle;) {
+                if (LANE == 0) from = atomicAdd(&COUNTERS[COUNT_TAKEN], share);
+                from = __shfl_sync(FULL_WARP, from, 0);
+                if (from >= segments) break;
+                for (int segment = from; segment < min(from + share, segments); segment++)
+                    step_segment(segment, entry_row + OWN, entry_weight + OWN, factor, flag, MODE_APPLY, segment_slot,
+                                 segment_first, segment_partial, COUNTS, WRITERS, base, list, sorted, weights, residuals, partials,
+                                 slot_values);
+            }
         }
         if (THREAD == 0) next_number(flag);
         grid_barrier(arrivals, rounds);

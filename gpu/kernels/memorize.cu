@@ -48,6 +48,8 @@ DEVICE float pair_weight(IN(float) gates, IN(int) mask, int has_gates, int has_m
 // f x; what does not count is 0, also where x is infinite.                                                       MEM-2
 DEVICE float weighted(float f, float x) { return f == 0.0f ? 0.0f : f * x; }
 
+#define PIECE 4  // four numbers each that a lane holds at a time
+
 // Up to four neighbours, at 16 bytes where rows of VALUE_DIM are; 0 beyond the `left` there are.
 DEVICE float4 four_from(IN(float) from, Index at, int left) {
     if (VALUE_DIM % 4 == 0) return load4(from, at);
@@ -69,15 +71,25 @@ DEVICE void residual_row(int row, OUT(int) flag, IN(float) reads, IN(float) valu
     const int lane = threadIdx.x % 32;
     const float f = pair_weight(gates, mask, has_gates, has_mask, row);
     float sum = 0.0f, largest = 0.0f;
-#pragma unroll 4
-    for (int d = lane * 4; d < VALUE_DIM; d += 128) {
-        const Index at = (Index)row * VALUE_DIM + d, target = (Index)(row + ahead) * VALUE_DIM + d;
-        float4 numbers = subtract(four_from(reads, at, VALUE_DIM - d), four_from(values, target, VALUE_DIM - d));
-        sum = fmaf(numbers.x, numbers.x, sum), sum = fmaf(numbers.y, numbers.y, sum);
-        sum = fmaf(numbers.z, numbers.z, sum), sum = fmaf(numbers.w, numbers.w, sum);
-        numbers = make_float4(weighted(f, numbers.x), weighted(f, numbers.y), weighted(f, numbers.z), weighted(f, numbers.w));
-        largest = fmaxf(fmaxf(largest, fmaxf(fabsf(numbers.x), fabsf(numbers.y))), fmaxf(fabsf(numbers.z), fabsf(numbers.w)));
-        put_four(residuals, at, VALUE_DIM - d, numbers);
+    for (int from = 0; from < VALUE_DIM; from += 128 * PIECE) {
+        float4 numbers[PIECE];
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) {
+            const int d = from + i * 128 + lane * 4;
+            const Index at = (Index)row * VALUE_DIM + d, target = (Index)(row + ahead) * VALUE_DIM + d;
+            if (d < VALUE_DIM)
+                numbers[i] = subtract(four_from(reads, at, VALUE_DIM - d), four_from(values, target, VALUE_DIM - d));
+        }
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) {
+            const int d = from + i * 128 + lane * 4;
+            if (d >= VALUE_DIM) continue;
+            float4 x = numbers[i];
+            sum = add_squares(sum, x);
+            x = make_float4(weighted(f, x.x), weighted(f, x.y), weighted(f, x.z), weighted(f, x.w));
+            largest = fmaxf(fmaxf(largest, fmaxf(fabsf(x.x), fabsf(x.y))), fmaxf(fabsf(x.z), fabsf(x.w)));
+            put_four(residuals, (Index)row * VALUE_DIM + d, VALUE_DIM - d, x);
+        }
     }
     const float loss = weighted(f, warp_sum(sum) / (float)VALUE_DIM);
     if (lane == 0) {
@@ -240,8 +252,6 @@ DEVICE void step_feature(OUT(int) flag, int mode, OUT(float) slot_values, Index 
 DEVICE bool is_idle(OUT(int) flag, int mode, IN(unsigned) limits, float factor, int pair_rows) {
     return mode == MODE_APPLY ? flag[0] != FLAG_NONE : cannot_overflow(limits, factor, pair_rows);
 }
-
-#define PIECE 4  // four numbers each that a lane holds at a time
 
 // The warp sums a segment, and steps its slot where it is the only one. entry_row and entry_weight have room for SEGMENT.
 DEVICE void step_segment(int segment, OUT(int) entry_row, OUT(float) entry_weight, float factor, OUT(int) flag, int mode,

@@ -73,9 +73,11 @@ DEVICE void read_row(bool exists, Index row, int t, OUT(int) flag, IN(double) me
     const bool early = !WALK && VALUE_DIM % 4 == 0 && ACTIVATION == 0 && INVERSE_PRODUCTS;
     float4 numbers[AT_ONCE];
     if (early && exists && t * 4 < VALUE_DIM) load_slots(slots, slot_values, row, 0, t * 4, numbers);
-    if (!early && exists && t * 4 < VALUE_DIM)
-        for (int e = 0; e < min(ENTRIES, AT_ONCE); e++)
-            prefetch(slot_values + ((Index)slots[row * ENTRIES + e] * VALUE_DIM + t * 4));
+    // Not by the warp that computes the weights.
+    if (!early && exists && t >= 32)
+        for (int at = t - 32; at < min(ENTRIES, AT_ONCE) * 32; at += 96)
+            for (int d = at % 32 * 32; d < VALUE_DIM; d += 1024)
+                prefetch(slot_values + ((Index)slots[row * ENTRIES + at / 32] * VALUE_DIM + d));
     if (exists && t < 32) {
         weigh(merits, row * ENTRIES, weights);
         float largest = 0.0f;

@@ -45,20 +45,19 @@ DEVICE float from_ordered_bits(unsigned bits) {
 
 // A number that TOP_K of all lanes' values do not exceed, and few others.
 DEVICE float nearly_smallest(const float* values) {
-    const int lane = threadIdx.x % 32;
     if (TOP_K <= 8) {
-        // The TOP_K-th smallest of the lanes' smallest: at least that of all, and no more than a few are between.
-        float mine = values[0];
+        // The TOP_K-th smallest of the different ones among the lanes' smallest: at least that of all, and no more than a few are
+        // between. NaN where there are fewer.
+        float smallest = values[0];
 #pragma unroll
-        for (int j = 1; j < LANE_VALUES; j++) mine = fminf(mine, values[j]);
-        int place = 0;
-#pragma unroll 8
-        for (int other = 0; other < 32; other++) {
-            const float its = __shfl_sync(FULL_WARP, mine, other);
-            place += its < mine || (its == mine && other < lane);
+        for (int j = 1; j < LANE_VALUES; j++) smallest = fminf(smallest, values[j]);
+        unsigned mine = ordered_bits(smallest), least = 0;
+#pragma unroll
+        for (int found = 0; found < TOP_K; found++) {
+            least = __reduce_min_sync(FULL_WARP, mine);
+            if (mine == least) mine = 0xffffffffu;
         }
-        const unsigned found = __ballot_sync(FULL_WARP, place == TOP_K - 1);
-        return __shfl_sync(FULL_WARP, mine, __ffs((int)found) - 1);
+        return from_ordered_bits(least);
     }
     // The TOP_K-th smallest of the different values; what was found wraps around, beyond all that was not.
     unsigned from = 0;
@@ -93,6 +92,7 @@ DEVICE float cutoff(float kth, float query_norm, float key_norm) {
 }
 
 #define TOGETHER (WALK ? 4 : 8)  // the walk has fewer registers left
+#define MANY (WALK ? 12 : 16)
 
 // Lane-order sums of TOGETHER numbers: that of number t from lane t 32 / TOGETHER on. Each step adds what warp_sum adds, where it
 // is still wanted.
@@ -192,6 +192,9 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
                          int half, OUT(int) waiting) {
     const int lane = threadIdx.x % 32;
     const Index query = (Index)row * (HEADS * 2) + half;
+    float4 q[QUADS];
+#pragma unroll
+    for (int i = 0; i < QUADS; i++) q[i] = four_of(queries, query, true, i * 128 + lane * 4);
     float values[LANE_VALUES];
     float key_norm = 0.0f;
     bool finite = true;
@@ -206,11 +209,9 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
         key_norm = fmaxf(key_norm, norm);
     }
     key_norm = __uint_as_float(__reduce_max_sync(FULL_WARP, __float_as_uint(key_norm)));
-    float4 q[QUADS];
     float query_norm = 0.0f;
 #pragma unroll
     for (int i = 0; i < QUADS; i++) {
-        q[i] = four_of(queries, query, true, i * 128 + lane * 4);
         query_norm = fmaf(q[i].x, q[i].x, query_norm), query_norm = fmaf(q[i].y, q[i].y, query_norm);
         query_norm = fmaf(q[i].z, q[i].z, query_norm), query_norm = fmaf(q[i].w, q[i].w, query_norm);
     }
@@ -243,8 +244,8 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
             if (place >= 0 && place < 32) waiting[place] = (__ffsll((long long)left) - 1) * 32 + lane;
         __syncwarp();
         int key = lane < count ? (int)waiting[lane] : 0;
-        if (!all && total <= 32 && total > TOP_K) {
-            // All that can win are here, so the TOP_K-th smallest is now known.
+        if (TOP_K <= 8 && !all && total <= 32 && total > MANY) {
+            // All that can win are here, so the TOP_K-th smallest is now known; that costs as much as two times TOGETHER distances.
             const float value = DOT_PRODUCT ? ranking[query * SUB_KEYS + key] : norms[half * SUB_KEYS + key] + ranking[query * SUB_KEYS + key];
             int rank = 0;
 #pragma unroll 4
