@@ -1,14 +1,15 @@
 // Stage chunk, fast: whole chunks of a text, read and stepped, in one launch.                      CHK-1, CHK-2, CHK-3, STR-2
 //
 // Every block stays until the last chunk is done; what one phase writes and another reads lies between two barriers of the grid:
-//   rows       two rows at a time: are they finite, select_units, read_row, residual_row, count_entry, use_unitss
+//   rows       two rows at a time: are they finite, select_units, read_row, residual_row, count_entry, use_units
 //   lists      reserve_list of every entry; sum_marginal of every sub-key
 //   slopes     place_entry of every entry; slope_units of every row, head and half; sum_entropy by the last block; what the
 //              chunk before counted is cleared
 //   gradient   step_key of every sub-key, into the other table; sort_hot
 //   check      only where the largest numbers seen do not exclude overflow: step_segment, then step_hot, raise the flag
 //   apply      step_segment changes the slots, apply_key the sub-keys, neither where the flag is raised; meanwhile rank_tile of the
-//              next chunk, by the sub-keys of the other table. Warps take segments as they come to them
+//              next chunk, by the sub-keys of the other table: half of the blocks begin with the one, half with the other. Warps
+//              take segments as they come to them
 //   hot        only where a slot has several segments: step_hot changes it
 // What is counted has two sets, for chunks of even and odd number, since one chunk counts before the other's counts are cleared.
 //

@@ -5,8 +5,8 @@
 //   pair       merit x0 x1, exact in f64, smallest first (dot product: x0 + x1, largest first), equal merit by ranks
 //   slot       i SUB_KEYS + j
 //
-// Which can win: ranking is that of score.cu with the norm added. Let t be the TOP_K-th smallest and e a bound of
-// |ranking - exact|; t may also be larger. Every sub-key whose ranking exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a
+// Which can win: ranking is that of score.cu with the norm added. Let t be the TOP_K-th smallest, or larger, and e a bound of
+// |ranking - exact|. Every sub-key whose ranking exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a
 // larger x than each of TOP_K others, after all rounding: x of the others is at most (epsilon + |q|^2 + t + e)(1 + c), its own at
 // least (epsilon + |q|^2 + ranking - e)(1 - c). (Dot product: t + 5 e, where e bounds the error of either sum.) The rest, mostly
 // TOP_K to TOP_K + 2 of them, are computed and ordered. Where numbers are so large that the bound itself may overflow, are not
