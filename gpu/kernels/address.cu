@@ -11,11 +11,11 @@
 //
 // Shapes     unit u = (row, head, half); kept_index, kept_value, usage [units, KEPT_MAX]; kept_count [units] (only where
 //            KEEP_TIES; else all TOP_K are kept and kept_index, kept_value are half_indices, half_values); bits [HEADS, 2,
-//            SUB_KEYS, words]; marginal [2, SUB_KEYS]; slopes (c, then the entropy's terms, f64) [2, 2, SUB_KEYS]; report [3]: entropy of both halves, loss; sub_keys, next
-//            [HEADS, 2, SUB_KEYS, HALF_DIM]
+//            SUB_KEYS, words]; marginal [2, SUB_KEYS]; slopes (c, then the entropy's terms, f64) [2, 2, SUB_KEYS]; report [3]:
+//            entropy of both halves, loss; sub_keys, next [HEADS, 2, SUB_KEYS, HALF_DIM]
 // Precision  p, c, slopes, entropy in f64, rounded once; marginal and G in f32, fused multiply-add
-// Order      p, slopes: kept sub-keys ascending. marginal: for each head, 32-row word w belongs to lane w mod 32, rows ascending, tree as in lane order; heads
-//            ascending. Entropy: lane order. G: word w belongs to group w mod 8, rows ascending; the groups' sums ascending
+// Order      p, slopes: kept sub-keys ascending. marginal: for each head, 32-row word w belongs to lane w mod 32, rows ascending,
+//            tree as in lane order; heads ascending. Entropy: lane order. G: word w belongs to group w mod 8, rows ascending; the groups' sums ascending
 // Grid       usage, slopes: KEPT_LANES lanes per unit. marginal: a warp per (half, sub-key). entropy: one block, a warp per half.
 //            gradient: a block of 8 warps per (head, half, sub-key), a warp per group, lane l holds numbers 4 l ... 4 l + 3,
 //            4 l + 128 and so on. apply: a warp per sub-key, norms as score_norms

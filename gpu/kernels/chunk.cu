@@ -135,7 +135,8 @@ chunk_walk(OUT(int) flag, OUT(int) arrivals, OUT(int) both_counters, OUT(unsigne
             slope_units(unit, UNITS, half_indices, half_indices, half_values, slopes, half_indices, merits, usage, rows);
         if (now > 0) {
             for (int e = THREAD; e < ALL_ENTRIES; e += THREADS_OF_GRID)
-                clear_entry(e, both_slots + (Index)(1 - set) * ALL_ENTRIES, ALL_ENTRIES, both_slots + (Index)(1 - set) * ALL_ENTRIES, PAIR_ENTRIES,
+                clear_entry(e, both_slots + (Index)(1 - set) * ALL_ENTRIES, ALL_ENTRIES,
+                            both_slots + (Index)(1 - set) * ALL_ENTRIES, PAIR_ENTRIES,
                             both_counts + (1 - set) * EVERY_SLOT, both_writers + (1 - set) * EVERY_SLOT);
             if (THREAD == 0) clear_totals(both_counters + (1 - set) * SETS_COUNTERS, both_limits + (1 - set) * SETS_LIMITS);
         }

@@ -246,7 +246,8 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
         int key = lane < count ? (int)waiting[lane] : 0;
         if (TOP_K <= 8 && !all && total <= 32 && total > MANY) {
             // All that can win are here, so the TOP_K-th smallest is now known; that costs as much as two times TOGETHER distances.
-            const float value = DOT_PRODUCT ? ranking[query * SUB_KEYS + key] : norms[half * SUB_KEYS + key] + ranking[query * SUB_KEYS + key];
+            const float product = ranking[query * SUB_KEYS + key];
+            const float value = DOT_PRODUCT ? product : norms[half * SUB_KEYS + key] + product;
             int rank = 0;
 #pragma unroll 4
             for (int c = 0; c < count; c++) {
