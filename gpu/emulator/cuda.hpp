@@ -30,7 +30,7 @@ struct Dimension { unsigned x; };
 #define gridDim (Dimension{emulator::grid_size()})
 
 #define __syncthreads() emulator::block_barrier(SITE)
-#define __syncwarp() ((void)emulator::warp_meet(SITE, emulator::FULL, 0))
+#define __syncwarp() emulator::warp_barrier(SITE, emulator::FULL)
 #define __threadfence() ((void)0)
 #define __shfl_sync(mask, value, lane) emulator::shuffle(SITE, mask, value, unsigned(lane))
 #define __shfl_xor_sync(mask, value, bits) emulator::shuffle(SITE, mask, value, emulator::lane() ^ unsigned(bits))

@@ -74,6 +74,14 @@ KERNEL void fault_no_syncwarp(OUT(float) out) {
     out[threadIdx.x] = tile[(threadIdx.x + 1) % 32];
 }
 
+// As above, where the lanes meet in a shuffle in between: they meet, their memory does not.
+KERNEL void fault_shuffle_for_syncwarp(OUT(float) out) {
+    SHARED(float, tile, 32);
+    tile[threadIdx.x] = (float)threadIdx.x;
+    const float mine = __shfl_sync(FULL_WARP, (float)threadIdx.x, threadIdx.x);
+    out[threadIdx.x] = tile[(threadIdx.x + 1) % 32] - mine;
+}
+
 KERNEL void fault_divergent_shuffle(OUT(float) out) {
     float x = 1.0f;
     if (threadIdx.x < 16) x = __shfl_xor_sync(FULL_WARP, x, 1);

@@ -89,7 +89,7 @@ template <class... Parameters> std::vector<unsigned char> kinds_of(void (*)(Para
     X(memorize_residual_each) X(memorize_each) X(address_ties) X(address_usage) X(address_marginal) X(address_entropy)  \
     X(address_slopes) X(address_gradient) X(address_apply) X(address_marginal_each) X(address_entropy_alone)            \
     X(address_gradient_each) X(fault_none) X(fault_no_barrier) X(fault_divergent_barrier) X(fault_early_exit)           \
-    X(fault_tail) X(fault_unordered_sum) X(fault_poison) X(fault_poison_shared) X(fault_no_syncwarp)                    \
+    X(fault_tail) X(fault_unordered_sum) X(fault_poison) X(fault_poison_shared) X(fault_no_syncwarp) X(fault_shuffle_for_syncwarp) \
     X(fault_divergent_shuffle) X(fault_endless_wait) X(fault_between_blocks) X(fault_grid_barrier)                      \
     X(fault_no_grid_barrier) X(fault_misaligned)
 

@@ -190,7 +190,6 @@ const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value) {
     Thread& me = self();
     Block& block = *me.block;
     unsigned first = me.index / WARP * WARP, lanes = std::min(WARP, unsigned(block.threads.size()) - first);
-    unsigned present = lanes == WARP ? FULL : (1u << lanes) - 1;
     if (!(mask >> (me.index - first) & 1))
         fault("thread %u of block %u is not in the mask %08x of %s:%d", me.index, block.index, mask, site.file, site.line);
     me.site = site;
@@ -218,12 +217,16 @@ const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value) {
             Thread& other = block.threads[first + lane];
             if (!(mask >> lane & 1)) continue;
             std::copy(brought, brought + WARP, other.snapshot);
-            if ((mask & present) == present) other.warp_syncs++;
             wake(other);
         }
     }
     yield();
     return me.snapshot;
+}
+
+void warp_barrier(Site site, unsigned mask) {
+    warp_meet(site, mask, 0);
+    if (mask == FULL) self().warp_syncs++;
 }
 
 void pause(Site site) {

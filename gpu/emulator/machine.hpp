@@ -72,8 +72,10 @@ uint32_t launch_number();
 const char* kernel_name();
 
 void block_barrier(Site site);
-// Waits until every lane of the mask is at this site; then snapshot[] holds what each brought.
+// Waits until every lane of the mask is at this site; then snapshot[] holds what each brought. Memory is not ordered by it.
 const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value);
+// Waits likewise, and orders the lanes' accesses of memory.
+void warp_barrier(Site site, unsigned mask);
 // A turn of a spin loop: lets others run.
 void pause(Site site);
 // A barrier of the whole grid was passed: what came before it is ordered before what follows.

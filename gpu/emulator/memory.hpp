@@ -1,7 +1,7 @@
 // Memory that checks each access: bounds, alignment, reads of what nobody wrote, and accesses that nothing orders.
 //
 // Two accesses of one word, one of them a write, must be ordered: by being of one thread, by a barrier of the block or the
-// grid, by a full-mask warp operation within the warp, or by the end of a launch. Atomic operations need no order among
+// grid, by __syncwarp within the warp (shuffles and ballots order nothing), or by the end of a launch. Atomic operations need no order among
 // themselves. So a missing barrier is found under every schedule.
 #pragma once
 

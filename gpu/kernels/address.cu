@@ -170,7 +170,8 @@ DEVICE void slope_units(Index first, Index end, IN(int) kept_count, IN(int) kept
     double mean = 0.0;
     for (int from = 0; from < kept; from += KEPT_LANES) {
         const Index at = unit * KEPT_MAX + from + place;
-        const double term = from + place < kept ? (double)usage[at] * slopes[half * SUB_KEYS + kept_index[at]] : 0.0;
+        // Not of a unit that another lane has.
+        const double term = exists && from + place < kept ? (double)usage[at] * slopes[half * SUB_KEYS + kept_index[at]] : 0.0;
         mean = add_ascending(mean, term, kept - from);
     }
     const double scale = (double)ADDRESSING_WEIGHT / max(rows * HEADS, 1);

@@ -128,6 +128,13 @@ fn a_missing_syncwarp_is_found() {
 }
 
 #[test]
+fn a_shuffle_in_place_of_a_syncwarp_is_found() {
+    found(&["unordered", "tile["], |device| {
+        device.run("fault_shuffle_for_syncwarp", 1, 32, &[of(&device.blank("out", 32))])
+    });
+}
+
+#[test]
 fn a_shuffle_that_some_lanes_miss_is_found() {
     found(&["faults.cu", "ffffffff"], |device| {
         device.run("fault_divergent_shuffle", 1, 32, &[of(&device.blank("out", 32))]).map_err(|error| {
