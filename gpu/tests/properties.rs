@@ -7,7 +7,8 @@ use common::lockstep::check_scene;
 use common::stages::Shares;
 use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene};
 use fwpkm_gpu::emulator::Emulator;
-use fwpkm_gpu::{Launching, Variant};
+use fwpkm_gpu::{Error, Launching, Variant};
+use fwpkm_reference::Error::Diverged;
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
 use fwpkm_reference::{Rules, Settings};
@@ -65,16 +66,40 @@ fn a_scene() -> impl Strategy<Value = Scene> {
         .prop_map(|((settings, rules), seed, sequences, calls)| scene(seed, settings, rules, sequences, &calls))
 }
 
+/// Whether the memory of a scene diverges: then interpreter and emulator both refuse it.                       NUM-7
+fn diverges(scene: &Scene) -> bool {
+    let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
+    let mut interpreter = fwpkm_reference::Memory::new(settings, rules, scene.tables.clone()).unwrap();
+    let mut from = 0;
+    let fed = scene.calls.iter().try_for_each(|&call| {
+        from += call;
+        interpreter.feed(&scene.text.slice(from - call, from)).map(|_| ())
+    });
+    let theirs = fed.and_then(|()| interpreter.flush().map(|_| ()));
+    let ours = emulate(scene, Variant::Fast(TINY), 0).map(|_| ());
+    match (&ours, &theirs) {
+        (Ok(()), Ok(())) => false,
+        (Err(Error::Memory(Diverged { .. })), Err(Diverged { .. })) => true,
+        _ => panic!("the emulator gives {ours:?}, the interpreter {theirs:?}"),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn prop_every_stage_is_within_its_bound(scene in a_scene(), seed in any::<u64>()) {
+        if diverges(&scene) {
+            return Ok(());
+        }
         check_scene(&scene, Variant::Fast(TINY), seed, &mut Shares::default());
     }
 
     #[test]
     fn prop_num_8_variants_schedules_and_cuts_give_the_same_bits(scene in a_scene(), cut in 1_usize..9, seed in any::<u64>()) {
+        if diverges(&scene) {
+            return Ok(());
+        }
         let fast = emulate(&scene, Variant::Fast(TINY), seed).unwrap();
         assert_same_bits("simple", &fast, &emulate(&scene, Variant::Simple, seed ^ 1).unwrap());
         let device = Emulator::new(seed ^ 3);
