@@ -3,10 +3,15 @@
 // So the code that talks to a device runs on a machine without one: stand-in builds the library, and whoever finds it in
 // LD_LIBRARY_PATH runs on it. Nothing runs before something waits for it; addresses outside an allocation are faults, as are calls
 // that may not come while a stream is recorded, calls without a context, work after a copy from the host that nobody waited for,
-// modules unloaded before their kernels ran, and kernels compiled without the options that the emulator takes for granted. It does not know alignment, static shared memory, or how many arguments the caller wrote.
+// modules unloaded before their kernels ran, and kernels compiled without the options that the emulator takes for granted. It does
+// not know how many arguments the caller wrote, nor, without a true NVRTC, alignment and static shared memory.
 //
 // FWPKM_STAND_IN: words like `devices=0 driver=12080 nvrtc=12090 capability=75 memory=1000000`, each optional;
 // `contexts=9`: a context is not made more often, which on a device takes longer than most tests.
+// FWPKM_STAND_IN_NVRTC: the path of a true libnvrtc.so. Then its PTX runs (ptx.hpp), not what the host's compiler makes of the
+// kernels.
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -19,6 +24,7 @@
 #include <vector>
 
 #include "interface.hpp"
+#include "ptx.hpp"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -86,12 +92,14 @@ struct Allocation {
 struct Module {
     std::vector<std::string> names;
     std::vector<double> values;
+    std::unique_ptr<ptx::Program> program;  // instead, of a true NVRTC
 };
 
 struct Function {
     const Module* module;
     std::string kernel;
-    std::vector<unsigned char> is_memory;  // of each parameter
+    std::vector<unsigned char> bytes;  // of each parameter; one of 8 is an address
+    const ptx::Kernel* compiled = nullptr;
 };
 
 struct Event {
@@ -160,9 +168,19 @@ bool find(uint64_t address, size_t bytes, Allocation& found, size_t& offset) {
 Result fault(const std::string& why) { return broken = complain(ILLEGAL_ADDRESS, why); }
 
 Result perform(const Launch& launch) {
+    if (launch.function->compiled) {
+        const std::string wrong = ptx::run(
+            *launch.function->compiled,
+            {launch.function->kernel.c_str(), launch.grid, launch.block, launch.shared, launch.cooperative, seed++}, launch.arguments,
+            [](uint64_t address, size_t bytes, size_t& offset) {
+                Allocation of{};
+                return find(address, bytes, of, offset) ? of.memory : nullptr;
+            });
+        return wrong.empty() ? SUCCESS : (broken = complain(LAUNCH_FAILED, wrong));
+    }
     std::vector<emulator::Argument> arguments;
     for (size_t i = 0; i < launch.arguments.size(); i++) {
-        emulator::Argument argument{launch.arguments[i], 0, launch.function->is_memory[i]};
+        emulator::Argument argument{launch.arguments[i], 0, launch.function->bytes[i] == 8};
         if (argument.is_memory) {
             Allocation of;
             size_t offset;
@@ -251,9 +269,9 @@ Result enqueue_launch(const char* call, void* function, const unsigned* grid, co
         return complain(INVALID_VALUE, operation.launch.function->kernel + ": a grid, block or shared memory that no device takes");
     if (cooperative && grid[0] > MULTIPROCESSORS * BLOCKS_EACH)
         return complain(COOPERATIVE_LAUNCH_TOO_LARGE, operation.launch.function->kernel);
-    for (size_t i = 0; i < operation.launch.function->is_memory.size(); i++) {
+    for (size_t i = 0; i < operation.launch.function->bytes.size(); i++) {
         uint64_t value = 0;
-        std::memcpy(&value, parameters[i], operation.launch.function->is_memory[i] ? 8 : 4);
+        std::memcpy(&value, parameters[i], operation.launch.function->bytes[i]);
         operation.launch.arguments.push_back(value);
     }
     return enqueue(stream, operation);
@@ -267,6 +285,8 @@ EXPORT int cuInit(unsigned) {
     return configured("devices", 1) == 0 ? NO_DEVICE : SUCCESS;
 }
 EXPORT int cuDriverGetVersion(int* version) { return *version = int(configured("driver", 13990)), SUCCESS; }
+// NVRTC asks the driver of its machine for what is in no header, and does without.
+EXPORT int cuGetExportTable(const void** table, const void*) { return *table = nullptr, NOT_FOUND; }
 EXPORT int cuDeviceGetCount(int* count) { return *count = int(configured("devices", 1)), initialised ? SUCCESS : NOT_INITIALIZED; }
 EXPORT int cuDeviceGet(int* device, int ordinal) {
     const int count = std::min(int(configured("devices", 1)), MOST_DEVICES);
@@ -446,17 +466,24 @@ EXPORT int cuEventElapsedTime_v2(float* milliseconds, void* from, void* to) {
     return *milliseconds = std::chrono::duration<float, std::milli>(last.at - first.at).count(), SUCCESS;
 }
 
-// An image is its magic word, then lines `NAME=value`.
-static const char MAGIC[] = "\177ELF fwpkm stand-in";
+// An image is a magic word, then lines `NAME=value`, or PTX.
+static const char MAGIC[] = "\177ELF fwpkm stand-in", MAGIC_PTX[] = "\177ELF fwpkm stand-in, PTX";
 
 EXPORT int cuModuleLoadData(void** made, const void* image) {
     std::lock_guard lock(mutex);
     if (Result result = allowed("cuModuleLoadData", WHILE_OTHERS_RECORD)) return result;
     std::istringstream lines(static_cast<const char*>(image));
     std::string line;
-    if (!std::getline(lines, line) || line != MAGIC) return complain(INVALID_IMAGE, "an image that nvrtc did not make here");
+    if (!std::getline(lines, line) || (line != MAGIC && line != MAGIC_PTX))
+        return complain(INVALID_IMAGE, "an image that nvrtc did not make here");
     auto* module = new Module;
-    while (std::getline(lines, line)) {
+    if (line == MAGIC_PTX) {
+        try {
+            module->program = ptx::read(static_cast<const char*>(image) + sizeof MAGIC_PTX);
+        } catch (const ptx::Malformed& malformed) {
+            return delete module, complain(INVALID_IMAGE, malformed.what());
+        }
+    } else while (std::getline(lines, line)) {
         size_t equals = line.find('=');
         module->names.push_back(line.substr(0, equals));
         module->values.push_back(std::strtod(line.c_str() + equals + 1, nullptr));
@@ -475,12 +502,20 @@ EXPORT int cuModuleUnload(void* module) {
 EXPORT int cuModuleGetFunction(void** made, void* module, const char* name) {
     std::lock_guard lock(mutex);
     if (Result result = allowed("cuModuleGetFunction")) return result;
-    unsigned char is_memory[64];
-    int parameters = emulator_parameters(name, is_memory, sizeof is_memory);
-    if (parameters < 0) return NOT_FOUND;
     // Functions live as long as the process, as handles of a module that is never unloaded twice.
-    *made = new Function{static_cast<Module*>(module), name, {is_memory, is_memory + parameters}};
-    return SUCCESS;
+    auto* function = new Function{static_cast<Module*>(module), name, {}};
+    *made = function;
+    if (const ptx::Program* program = function->module->program.get()) {
+        const auto kernel = program->kernels.find(name);
+        if (kernel == program->kernels.end()) return NOT_FOUND;
+        function->compiled = &kernel->second;
+        function->bytes.assign(kernel->second.parameters.begin(), kernel->second.parameters.end());
+        return SUCCESS;
+    }
+    unsigned char is_memory[64];
+    const int parameters = emulator_parameters(name, is_memory, sizeof is_memory);
+    for (int i = 0; i < parameters; i++) function->bytes.push_back(is_memory[i] ? 8 : 4);
+    return parameters < 0 ? NOT_FOUND : SUCCESS;
 }
 EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, void*, int, size_t, unsigned) {
     return *blocks = BLOCKS_EACH, SUCCESS;
@@ -511,21 +546,68 @@ EXPORT int nvrtcCreateProgram(void** made, const char* source, const char*, int,
     return *made = new Program{source, "", ""}, 0;
 }
 EXPORT int nvrtcDestroyProgram(void** program) { return delete static_cast<Program*>(*program), *program = nullptr, 0; }
+// The compiler named in FWPKM_STAND_IN_NVRTC.
+class Compiler {
+public:
+    explicit Compiler(const char* path) {
+        // It opens its builtins by name, where they are not there already.
+        const std::string folder = std::string(path).substr(0, std::string(path).rfind('/') + 1);
+        const std::string names[] = {"libnvrtc-builtins.so.13.0", "libnvrtc-builtins.so"};
+        for (const std::string& name : names)
+            if (dlopen((folder + name).c_str(), RTLD_NOW | RTLD_GLOBAL)) break;
+        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    }
+
+    // Whether it compiled; the PTX, or else the log.
+    bool compile(const std::string& source, const std::vector<std::string>& options, std::string& text) {
+        if (!library) return text = std::string("FWPKM_STAND_IN_NVRTC: ") + dlerror(), false;
+        std::vector<const char*> words;
+        for (const std::string& option : options) words.push_back(option.c_str());
+        void* program = nullptr;
+        call<const char*, const char*, int, void*, void*>("nvrtcCreateProgram", &program, source.c_str(), "fwpkm.cu", 0, nullptr,
+                                                          nullptr);
+        const bool good = call<int, const char* const*>("nvrtcCompileProgram", program, int(words.size()), words.data()) == 0;
+        size_t size = 0;
+        call<size_t*>(good ? "nvrtcGetPTXSize" : "nvrtcGetProgramLogSize", program, &size);
+        text.resize(size);
+        call<char*>(good ? "nvrtcGetPTX" : "nvrtcGetProgramLog", program, text.data());
+        text.resize(size ? size - 1 : 0);
+        call<>("nvrtcDestroyProgram", &program);
+        return good;
+    }
+
+private:
+    void* library;
+
+    template <class... Rest> int call(const char* name, void* first, Rest... rest) {
+        return reinterpret_cast<int (*)(void*, Rest...)>(dlsym(library, name))(first, rest...);
+    }
+};
+
 EXPORT int nvrtcCompileProgram(void* handle, int count, const char* const* options) {
     auto& program = *static_cast<Program*>(handle);
+    const std::string device = "--gpu-architecture=sm_" + std::to_string(configured("capability", 90));
     bool separate = false, architecture = false;
-    program.image = std::string(MAGIC) + "\n";
+    std::string constants;
+    std::vector<std::string> passed;
     for (int i = 0; i < count; i++) {
         std::string option = options[i];
         if (option == "--fmad=false") separate = true;
-        else if (option == "--gpu-architecture=sm_" + std::to_string(configured("capability", 90))) architecture = true;
-        else if (option.compare(0, 2, "-D") == 0 && option.find('=') != std::string::npos) program.image += option.substr(2) + "\n";
+        else if (option == device) architecture = true, option.replace(option.find("sm_"), 3, "compute_");
+        else if (option.compare(0, 2, "-D") == 0 && option.find('=') != std::string::npos) constants += option.substr(2) + "\n";
         else if (option != "--std=c++17") program.log += "fwpkm.cu: unknown option " + option + "\n";
+        passed.push_back(option);
     }
     if (!separate) program.log += "fwpkm.cu: the emulator does not fuse products and sums; --fmad=false is missing\n";
     if (!architecture) program.log += "fwpkm.cu: the architecture is not that of the device\n";
     if (program.source.find("KERNEL") == std::string::npos) program.log += "fwpkm.cu: no kernel\n";
-    return program.log.empty() ? 0 : 6;
+    if (!program.log.empty()) return 6;
+    const char* path = std::getenv("FWPKM_STAND_IN_NVRTC");
+    if (!path) return program.image = std::string(MAGIC) + "\n" + constants, 0;
+    static Compiler compiler(path);
+    std::string text;
+    if (!compiler.compile(program.source, passed, text)) return program.log = text, 6;
+    return program.image = std::string(MAGIC_PTX) + "\n" + text, 0;
 }
 EXPORT int nvrtcGetProgramLogSize(void* program, size_t* size) { return *size = static_cast<Program*>(program)->log.size() + 1, 0; }
 EXPORT int nvrtcGetProgramLog(void* program, char* log) {

@@ -8,10 +8,11 @@ pub(crate) mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::{Outcome, Scene, assert_same_bits, emulate, resident, run_on, scenes};
+use common::{Outcome, Scene, assert_same_bits, emulate, resident, run_on, scene, scenes};
 use fwpkm_gpu::cuda::Cuda;
 use fwpkm_gpu::{Backend, Error, Launching, Memory, Resident, Tile, Variant};
 use fwpkm_reference::settings::{Activation, Score};
+use fwpkm_reference::{Rules, Settings};
 
 /// None, with a line that says why, where there is no device.
 fn device() -> Option<Cuda> {
@@ -79,6 +80,35 @@ fn whole_chunks_in_one_launch_give_the_bits_of_the_emulator() {
         let long = Scene { calls: vec![even.calls.iter().sum()], ..even };
         for scene in [&scene, &long] {
             compare_fed(name, scene, Launching::Persistent);
+        }
+    }
+}
+
+/// Numbers of sub-keys and widths as they are used: loops that small shapes pass once, tiles that they do not fill.
+fn wide_scenes() -> [Scene; 2] {
+    let sub_keys = Settings { sub_keys: 512, key_dim: 512, value_dim: 16, chunk: 40, ..Settings::paper() };
+    let slot_values = Settings { sub_keys: 48, key_dim: 320, value_dim: 512, chunk: 70, ..Settings::paper() };
+    [scene(41, sub_keys, Rules::paper(), 2, &[80]), scene(42, slot_values, Rules::paper(), 1, &[140])]
+}
+
+#[test]
+fn wide_shapes_give_the_same_bits() {
+    let Some(_held) = device() else { return };
+    for addressed in wide_scenes() {
+        let settings = Settings { addressing_weight: 0.0, ..addressed.settings.clone() };
+        compare_fed("wide", &Scene { settings, ..addressed.clone() }, Launching::Graphs);
+        // Entropies are logarithms: one device beside itself.
+        let run = |tile, launching| {
+            let (mut memory, reads) = resident::feed(device()?, &addressed, Variant::Fast(tile), launching).unwrap();
+            memory.settle().unwrap();
+            Some((reads, memory.tables().unwrap()))
+        };
+        let first = run(Tile::SMALL, Launching::Graphs);
+        for tile in [Tile::LARGE, Tile::TENSOR] {
+            assert!(run(tile, Launching::Single) == first, "other bits with {tile:?}");
+        }
+        for tile in [Tile::SMALL, Tile::TENSOR_SMALL] {
+            assert!(run(tile, Launching::Persistent) == first, "other bits in a walk with {tile:?}");
         }
     }
 }

@@ -1,0 +1,44 @@
+// A thread that runs PTX, for those who define instructions.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+#include <unordered_map>
+
+#include "ptx.hpp"
+
+namespace ptx {
+
+using Table = std::unordered_map<std::string, Action>;
+
+struct Run {
+    const Kernel& kernel;
+    const std::vector<uint64_t>& arguments;
+    const Find& find;
+};
+
+struct Lane {
+    const Run& run;
+    std::vector<uint64_t>& registers;
+    std::vector<unsigned char>& local;
+    std::vector<int>& passed;  // grid barriers, of each block
+    size_t next = 0;
+    bool ended = false, watched = false;  // watched: it has looked at what other blocks write
+
+    template <class T> T get(int at) const {
+        if constexpr (std::is_same_v<T, bool>) return registers[size_t(at)] != 0;  // true is written as -1
+        T value;
+        std::memcpy(&value, &registers[size_t(at)], sizeof(T));
+        return value;
+    }
+    template <class T> void set(int at, T value) {
+        registers[size_t(at)] = 0;
+        std::memcpy(&registers[size_t(at)], &value, sizeof(T));
+    }
+    emulator::Site site(const Instruction& i) const { return {run.kernel.name.c_str(), i.line}; }
+};
+
+// Instructions that compute numbers from numbers: ptx_numbers.cpp.
+void add_numbers(Table& table);
+
+}  // namespace ptx
