@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use kinds::{AddressingLoss, Border, Compress, MAX_SIZE, Mode, Nonlinear, Score, WeightsOver};
+pub use kinds::{AddressingLoss, Border, Compress, MAX_SIZE, Mode, Nonlinear, Operation, Score, WeightsOver};
 
 use crate::error::Error;
 use object::Object;
@@ -63,6 +63,9 @@ pub struct Case {
     /// Tokens of each call, in order; always there in mode streaming.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub splits: Option<Vec<usize>>,
+    /// What follows each call, in order, before the next one; the last one's comes before the flush of `flush`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_calls: Option<Vec<Vec<Operation>>>,
     /// The settings of the layer; there in mode layer and only there.
     #[serde(flatten)]
     pub layer: Option<Layer>,
@@ -135,7 +138,7 @@ impl Case {
     ///
     /// # Errors
     /// `Json` for what is no JSON object or has a key twice; `Key` for a missing key, a value of the wrong type or out of
-    /// range, an odd `d_k`, a `topk` above `n_subkeys`, `splits` that do not add up to `tokens`.
+    /// range, an odd `d_k`, a `topk` above `n_subkeys`, `splits` that do not add up to `tokens`, `after_calls` of another length.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut object = Object::parse(text)?;
         let mode = object.required("mode", &kinds::MODE)?;
@@ -165,6 +168,7 @@ impl Case {
             addr_loss_weight: object.required("addr_loss_weight", &kinds::NUMBER)?,
             mode,
             splits,
+            after_calls: object.optional("after_calls", &kinds::OPERATIONS)?,
             layer,
             gates: object.optional("gates", &kinds::FLAG)?,
             mask: object.optional("mask", &kinds::FLAG)?,
@@ -191,6 +195,12 @@ impl Case {
         if self.topk > self.n_subkeys {
             let expected = format!("at most n_subkeys = {}", self.n_subkeys);
             return Err(Error::Key { key: "topk".to_owned(), expected, found: self.topk.to_string() });
+        }
+        let calls = self.splits.as_ref().map_or(1, Vec::len);
+        if let Some(after_calls) = self.after_calls.as_ref().filter(|after_calls| after_calls.len() != calls) {
+            let expected = format!("a list for each of the calls, of which there are {calls}");
+            let found = format!("a list of length {}", after_calls.len());
+            return Err(Error::Key { key: "after_calls".to_owned(), expected, found });
         }
         let Some(splits) = &self.splits else { return Ok(()) };
         let sum = splits.iter().fold(0_usize, |sum, &tokens| sum.saturating_add(tokens));

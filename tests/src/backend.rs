@@ -5,6 +5,7 @@
 use fwpkm_gpu::{Backend, Memory, Tile, Trace, Variant};
 use fwpkm_reference::chunk::Stages;
 use fwpkm_reference::{Fed, StepReport, Tokens as Call};
+use fwpkm_spec::case::Operation;
 use ndarray::{Array2, Axis, s};
 
 use crate::element::{index, real};
@@ -40,8 +41,16 @@ pub fn run<B: Backend>(backend: B, problem: &Problem, variant: Variant) -> Resul
     let (mut trace, mut parts) = (Trace::default(), Vec::new());
     let tokens = BySequence::of(&tokens);
     let mut from = 0;
-    for call in plan.calls.clone().unwrap_or_else(|| vec![problem.tokens]) {
-        parts.push(memory.feed_traced(&tokens.call(from, from + call), &mut trace)?);
+    for (call, operations) in plan.each_call(problem.tokens) {
+        let mut fed = memory.feed_traced(&tokens.call(from, from + call), &mut trace)?;
+        for operation in operations {
+            match operation {
+                Operation::Flush => fed.steps.extend(memory.flush_traced(&mut trace)?),
+                Operation::ResetQueue => memory.reset_queue()?,
+                Operation::ResetTables => memory.reset_tables(&cast_tables(&problem.tables))?,
+            }
+        }
+        parts.push(fed);
         from += call;
     }
     let mut fed = joined(&parts)?;

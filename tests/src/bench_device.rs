@@ -288,7 +288,7 @@ fn verify<B: Backend>(
         }),
         tables: Tables::random(&settings, rng)?,
         projection: None,
-        plan: Plan { settings, rules: Rules::paper(), calls: None, flush: true, trace: true },
+        plan: Plan { trace: true, ..Plan::one_call(settings) },
     };
     let outputs = run(backend, &problem, variant)?;
     let judgement = judge(&problem, &Implementation::specification(), DECLARED, &outputs)?;

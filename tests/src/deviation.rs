@@ -28,6 +28,7 @@ use std::sync::LazyLock;
 
 use fwpkm_reference::chunk::Stages;
 use fwpkm_reference::{Rules, Scalar, Settings};
+use fwpkm_spec::case::Operation;
 
 use crate::problem::Problem;
 use crate::run::{Outputs, Plan};
@@ -57,6 +58,8 @@ pub enum Change {
     Rules(fn(&mut Rules)),
     /// How the text is fed.
     Plan(fn(&mut Plan)),
+    /// What an operation between calls does: these in its place.
+    Operation(fn(Operation) -> &'static [Operation]),
     /// When steps take effect.
     Order(Order),
     /// What a stage computes.
@@ -122,6 +125,11 @@ impl Change {
             Self::Settings(change) => change(&mut plan.settings),
             Self::Rules(change) => change(&mut plan.rules),
             Self::Plan(change) => change(plan),
+            Self::Operation(instead) => {
+                for operations in &mut plan.after_calls {
+                    *operations = operations.iter().flat_map(|&operation| instead(operation)).copied().collect();
+                }
+            }
             Self::Several(changes) => changes.iter().for_each(|change| change.plan(plan)),
             Self::Order(_) | Self::Stage(_) | Self::Report(_) => {}
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use fwpkm_reference::Settings;
 use fwpkm_spec::Label;
+use fwpkm_spec::case::Operation;
 use ndarray::{ArrayD, Dimension};
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -27,14 +28,16 @@ struct Example {
     rules: RulesFile,
     r#in: Table,
     #[serde(default)]
-    run: Calls,
+    run: Feeding,
     expect: Table,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Calls {
+struct Feeding {
     calls: Option<Vec<usize>>,
+    #[serde(default)]
+    after_calls: Vec<Vec<Operation>>,
     flush: Option<bool>,
 }
 
@@ -74,11 +77,12 @@ fn outputs(example: &Example) -> Result<Outputs> {
     let paper = shapes_over(&inputs.tables::<f64>()?, Settings::paper());
     let defaults = Settings { top_k: 1, chunk: inputs.tokens().max(1), ..paper };
     let plan = Plan {
-        settings: example.settings.over(defaults)?,
         rules: example.rules.rules()?,
         calls: example.run.calls.clone(),
+        after_calls: example.run.after_calls.clone(),
         flush: example.run.flush.unwrap_or(true),
         trace: true,
+        ..Plan::one_call(example.settings.over(defaults)?)
     };
     run::<f64>(&plan, &inputs)
 }

@@ -191,15 +191,19 @@ pub(crate) struct FirstStep {
     pub(crate) due: Option<crate::walk::Due>,
     /// Steps in all.
     pub(crate) steps: usize,
+    /// How often the tables were reset after it.
+    others: usize,
 }
 
 impl FirstStep {
     fn of(events: &[Event], tokens: usize) -> Self {
-        let mut first = Self { tokens, due: None, steps: 0 };
+        let mut first = Self { tokens, due: None, steps: 0, others: 0 };
         let mut read = 0;
         for event in events {
             match event {
                 Event::Call => {}
+                Event::ResetTables if first.due.is_none() => {}
+                Event::ResetTables => first.others += 1,
                 Event::Read(range) => read = range.end,
                 Event::Step(due) => {
                     if first.due.is_none() {
@@ -214,7 +218,7 @@ impl FirstStep {
 
     /// Whether nothing follows it.
     fn is_all_of(&self, problem: &Problem) -> bool {
-        self.steps <= 1 && self.tokens == problem.tokens
+        self.steps <= 1 && self.others == 0 && self.tokens == problem.tokens
     }
 }
 

@@ -27,10 +27,14 @@ use crate::walk::{Due, Event, Walk, events};
 /// Numbers are those of a run in f64; [`Problem::rounded`] makes them an implementation's.
 ///
 /// # Errors   those of the run; a step that one chunk alone does not give (rule `stream_count` = call, where `N_i` counts
-///   a slice other than the chunk, or a chunk of another size than C)
+///   a slice other than the chunk, or a chunk of another size than C); operations between calls
 ///
 /// Tables are inputs, so that an implementation needs no hooks for this.                              [NUM-11]
 pub fn cases(problem: &Problem) -> Result<Vec<Problem>> {
+    if problem.plan.after_calls.iter().any(|operations| !operations.is_empty()) {
+        let reason = format!("{}: a text with operations between its calls is no series of chunks", problem.name);
+        return Err(Error::Usage { reason });
+    }
     let specification = Implementation::specification();
     let plan = specification.plan(&problem.plan);
     let stages: Stages<f64> = specification.stages(Numbers::F64);
@@ -41,7 +45,7 @@ pub fn cases(problem: &Problem) -> Result<Vec<Problem>> {
     let mut covered = 0;
     let due = events(&plan, problem.tokens)?.into_iter().filter_map(|event| match event {
         Event::Step(due) => Some(due),
-        Event::Call | Event::Read(_) => None,
+        Event::Call | Event::Read(_) | Event::ResetTables => None,
     });
     for (number, (due, step)) in due.zip(&walked.trace.steps).enumerate() {
         let range = due.queries.start..due.values_to;
@@ -75,7 +79,7 @@ fn part(problem: &Problem, tokens: Range<usize>, number: usize, flush: bool) -> 
             mask: mask.as_ref().map(|mask| mask.slice_axis(Axis(0), rows).to_owned()),
         },
     };
-    let plan = Plan { calls: None, flush, ..problem.plan.clone() };
+    let plan = Plan { calls: None, after_calls: Vec::new(), flush, ..problem.plan.clone() };
     let name = format!("{}.chunk-{number}", problem.name);
     Ok(Problem { name, plan, text, tokens: tokens.len(), ..problem.clone() })
 }
@@ -97,7 +101,7 @@ fn requires(case: &Problem, due: Option<&Due>) -> Result<()> {
     });
     let steps = events(&case.plan, case.tokens)?.into_iter().filter_map(|event| match event {
         Event::Step(due) => Some((moved(&due.queries, 0), moved(&due.counted, 0), Some(due.values_to))),
-        Event::Call | Event::Read(_) => None,
+        Event::Call | Event::Read(_) | Event::ResetTables => None,
     });
     let steps: Vec<_> = steps.collect();
     if steps == wanted.into_iter().collect::<Vec<_>>() {

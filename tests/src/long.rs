@@ -1,6 +1,6 @@
 //! A long random text: as a whole, and chunk by chunk.                                            NUM-11
 
-use fwpkm_reference::{Rules, Settings, Tables};
+use fwpkm_reference::{Settings, Tables};
 use fwpkm_spec::Label;
 use ndarray::Array3;
 use ndarray_rand::rand::rngs::StdRng;
@@ -38,7 +38,7 @@ pub fn problems(tokens: usize) -> Result<Vec<Problem>> {
     let whole = Problem {
         name: format!("{tokens} tokens"),
         clauses: fwpkm_spec::clauses().iter().map(|clause| clause.label).filter(exercised).collect(),
-        plan: Plan { settings, rules: Rules::paper(), calls: None, flush: true, trace: false },
+        plan: Plan::one_call(settings),
         sequences: 1,
         tokens,
         text: Text::Memory(Tokens { queries, values, gates: None, mask: None }),

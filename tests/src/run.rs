@@ -8,7 +8,7 @@ use fwpkm_reference::output::Output;
 use fwpkm_reference::projection::Projected;
 use fwpkm_reference::stats::SlotReads;
 use fwpkm_reference::{Fed, Memory, Rules, Settings, State, StepReport, Tables, Tokens, Trace};
-use fwpkm_spec::case::Mode;
+use fwpkm_spec::case::{Mode, Operation};
 use fwpkm_spec::{Case, Tensor};
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
@@ -31,6 +31,8 @@ pub struct Plan {
     pub rules: Rules,
     /// Tokens of each call; none: one call with all.
     pub calls: Option<Vec<usize>>,
+    /// What follows each call, before the next; none: nothing.
+    pub after_calls: Vec<Vec<Operation>>,
     /// Whether a flush follows the last call.
     pub flush: bool,
     /// Whether stage tensors are wanted.
@@ -44,6 +46,7 @@ impl Plan {
             settings: settings_of_case(case)?,
             rules: rules.cloned().map_or_else(|| rules_of_case(case), Ok)?,
             calls: case.splits.clone(),
+            after_calls: case.after_calls.clone().unwrap_or_default(),
             flush: case.flush.unwrap_or(case.mode != Mode::Streaming),
             trace: false,
         })
@@ -52,7 +55,19 @@ impl Plan {
     /// The run of a settings file: one call, then a flush. Where the file has none, `top_k` and chunk are the paper's.
     pub fn of_settings<S>(settings: SettingsFile, rules: Option<Rules>, tables: &Tables<S>) -> Result<Self> {
         let settings = settings.over(shapes_over(tables, Settings::paper()))?;
-        Ok(Self { settings, rules: rules.unwrap_or_else(Rules::paper), calls: None, flush: true, trace: false })
+        Ok(Self { rules: rules.unwrap_or_else(Rules::paper), ..Self::one_call(settings) })
+    }
+
+    /// One call with all tokens, then a flush; the paper's rules, without trace.
+    pub fn one_call(settings: Settings) -> Self {
+        Self { settings, rules: Rules::paper(), calls: None, after_calls: Vec::new(), flush: true, trace: false }
+    }
+
+    /// The calls of a text: the tokens of each, and what follows it.
+    pub fn each_call(&self, tokens: usize) -> Vec<(usize, &[Operation])> {
+        let calls = self.calls.clone().unwrap_or_else(|| vec![tokens]);
+        let after = |number| self.after_calls.get(number).map_or(&[][..], Vec::as_slice);
+        calls.into_iter().enumerate().map(|(number, call)| (call, after(number))).collect()
     }
 }
 
@@ -118,7 +133,8 @@ impl<S: Element> Session<S> {
         self.trace.as_ref()
     }
 
-    /// Feeds tokens `from` to `to` in the plan's calls, slice by slice; after each slice `done` gets its results.
+    /// Feeds tokens `from` to `to` in the plan's calls, slice by slice; after each slice, and what follows its call, `done` gets
+    /// its results.
     ///
     /// A slice ends where a step falls due, so what is held at a time is bounded by a chunk. `done` may stop the run.
     ///
@@ -131,8 +147,7 @@ impl<S: Element> Session<S> {
         done: &mut dyn FnMut(usize, Done<S>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let tokens = inputs.tokens();
-        let calls = plan.calls.clone().unwrap_or_else(|| vec![tokens]);
-        let called = calls.iter().fold(0_usize, |sum, &call| sum.saturating_add(call));
+        let called = plan.each_call(tokens).iter().fold(0_usize, |sum, (call, _)| sum.saturating_add(*call));
         if called != tokens || to > tokens || from > to {
             let expected =
                 format!("calls of {called} tokens in all, and tokens {from} to {to} of them, were asked for");
@@ -143,18 +158,42 @@ impl<S: Element> Session<S> {
             return done(from, self.feed_slice(inputs, from, to)?).map(|_| ());
         }
         let mut call_from = 0;
-        for call in calls {
-            let (mut at, end) = (call_from.max(from), (call_from + call).min(to));
-            while at < end {
+        for (call, operations) in plan.each_call(tokens) {
+            let call_to = call_from + call;
+            let (mut at, end) = (call_from.max(from), call_to.min(to));
+            // A run that ended where a call does has done what follows it.
+            let due = call_to <= to && (call_to > from || from == 0);
+            let operations = if due { operations } else { &[] };
+            while at < end || (at == end && !operations.is_empty()) {
                 let next = end.min(at.saturating_add(self.memory().until_border()));
-                if done(at, self.feed_slice(inputs, at, next)?)?.is_break() {
+                let mut slice = self.feed_slice(inputs, at, next)?;
+                let last = next == end;
+                for &operation in operations.iter().filter(|_| last) {
+                    slice.fed.steps.extend(self.operate(operation, inputs)?);
+                }
+                if done(at, slice)?.is_break() {
                     return Ok(());
+                }
+                if last {
+                    break;
                 }
                 at = next;
             }
-            call_from += call;
+            call_from = call_to;
         }
         Ok(())
+    }
+
+    /// What follows a call; the step of a flush.
+    fn operate(&mut self, operation: Operation, inputs: &Inputs) -> Result<Option<StepReport<S>>> {
+        match (operation, &mut self.front) {
+            (Operation::Flush, _) => return self.flush(),
+            (Operation::ResetQueue, Front::Memory(memory)) => memory.reset_queue(),
+            (Operation::ResetQueue, Front::Layer(layer)) => layer.reset_queue(),
+            (Operation::ResetTables, Front::Memory(memory)) => memory.reset_tables(inputs.tables()?)?,
+            (Operation::ResetTables, Front::Layer(layer)) => layer.reset_tables(inputs.tables()?)?,
+        }
+        Ok(None)
     }
 
     fn feed_slice(&mut self, inputs: &Inputs, from: usize, to: usize) -> Result<Done<S>> {

@@ -73,12 +73,16 @@ impl<S: Scalar> Walk<'_, S> {
             gaps: Vec::new(),
         };
         let mut late = Vec::new();
-        let mut since_step = 0;
+        let (mut since_step, mut since_reset) = (0, 0);
         let mut places = Vec::new();
         for event in &events {
             match event {
                 Event::Call if self.order == Order::TablesPerCall => walked.tables = initial.clone(),
                 Event::Call => {}
+                Event::ResetTables => {
+                    walked.tables = initial.clone();
+                    since_reset = places.last().map_or(0, |range: &Range<usize>| range.end);
+                }
                 Event::Read(range) => {
                     // What a chunk was read with before its step is not what was recorded of it.
                     let first = if self.order == Order::WriteBeforeRead { &self.own_choices() } else { self };
@@ -88,7 +92,7 @@ impl<S: Scalar> Walk<'_, S> {
                     places.push(range.clone());
                 }
                 Event::Step(due) => {
-                    self.step(&mut walked, due, &mut late)?;
+                    self.step(&mut walked, due, since_reset, &mut late)?;
                     if self.order == Order::WriteBeforeRead {
                         for (place, range) in places.iter().enumerate().skip(since_step) {
                             (walked.trace.readings[place].1, walked.gaps[place]) = self.read(&walked, range.clone())?;
@@ -163,12 +167,19 @@ impl<S: Scalar> Walk<'_, S> {
         Ok((reading, gaps))
     }
 
-    fn step(&self, walked: &mut Walked<S>, due: &Due, late: &mut Vec<chunk::Step<S>>) -> Result<()> {
+    fn step(
+        &self,
+        walked: &mut Walked<S>,
+        due: &Due,
+        since_reset: usize,
+        late: &mut Vec<chunk::Step<S>>,
+    ) -> Result<()> {
         let chunk = chunk_of(&walked.tokens, due, self.plan.settings.lookahead);
         let drop = self.plan.settings.border == Border::Drop && self.order == Order::Specification;
         let first = walked.trace.steps.is_empty() && self.order == Order::Specification;
-        let reading = if drop || first || self.order == Order::FirstReading {
-            // Under drop, and before the first step, these are the readings with the very tables of the moment.
+        let same = (drop || first) && due.queries.start >= since_reset;
+        let reading = if same || self.order == Order::FirstReading {
+            // Under drop, and before the first step, these are the readings with the very tables of the moment: but for a reset.
             gathered(&walked.trace.readings, due.queries.clone(), chunk.sequences())?
         } else {
             self.own_choices().read_with(&walked.tables, &walked.tokens, due.queries.clone())?.0

@@ -28,6 +28,10 @@ pub(super) const SIZES: Kind<Vec<usize>> = Kind {
     allowed: "a list of whole numbers from 0 to 2^30",
     read: |value| value.as_array()?.iter().map(size).collect(),
 };
+pub(super) const OPERATIONS: Kind<Vec<Vec<Operation>>> = Kind {
+    allowed: "a list of lists of \"flush\", \"reset_queue\" and \"reset_tables\"",
+    read: |value| value.as_array()?.iter().map(|list| list.as_array()?.iter().map(choice).collect()).collect(),
+};
 pub(super) const SEED: Kind<u64> = Kind { allowed: "a whole number from 0 to 2^64 - 1", read: whole };
 pub(super) const NUMBER: Kind<f64> =
     Kind { allowed: "a number from 0", read: |value| value.as_f64().filter(|&number| number >= 0.0) };
@@ -111,6 +115,18 @@ pub enum Border {
     Drop,
     /// They wait in the queue for their target.
     Carry,
+}
+
+/// What happens between two calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// The chunk that is open is closed.
+    Flush,
+    /// The queue is emptied.
+    ResetQueue,
+    /// The tables are those of the beginning again.
+    ResetTables,
 }
 
 /// What the weights of one read are normalised over.

@@ -42,7 +42,7 @@ fn schema_and_parser_agree_on_right_and_wrong_values_of_every_key() {
     let values = json!([
         null, true, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.0, 3, 8, 32, 1_073_741_824, 1_073_741_825, 1e300, "", "idw", "softmax", "silu", "relu",
         "dot_product", "me", "zero_mean", "l2norm", "drop", "carry", "paper", "release", "all_heads", "each_head", "x",
-        [], [32], [16, 16], [32.5], [-1, 33], ["32"], {}, {"base": "paper"}
+        [], [32], [16, 16], [32.5], [-1, 33], ["32"], [[]], [["flush"], []], [["reset_queue"], ["x"]], [[8]], {}, {"base": "paper"}
     ]);
     let mut accepted = 0;
     for mode in ["one_shot", "streaming", "layer"] {
@@ -73,11 +73,18 @@ fn stay_within_one_key(case: &mut Value, key: &str) {
         "n_subkeys" => case["topk"] = json!(1),
         "tokens" if case["tokens"].as_f64().is_some_and(|tokens| tokens.fract() == 0.0) => {
             case["splits"] = json!([case["tokens"]]);
+            case["after_calls"] = json!([[]]);
         }
         "splits" => {
+            case["after_calls"] = json!(vec![json!([]); case["splits"].as_array().map_or(1, Vec::len)]);
             let sizes = case["splits"].as_array().filter(|sizes| sizes.iter().all(Value::is_u64));
             if let Some(sum) = sizes.map(|sizes| sizes.iter().filter_map(Value::as_u64).sum::<u64>()) {
                 case["tokens"] = json!(sum);
+            }
+        }
+        "after_calls" => {
+            if let Some(calls) = case["after_calls"].as_array() {
+                (case["splits"], case["tokens"]) = (json!(vec![0; calls.len()]), json!(0));
             }
         }
         _ => {}

@@ -31,7 +31,8 @@ pub(super) fn object(mode: &str) -> Value {
 pub(super) fn full_object(mode: &str) -> Value {
     let mut case = object(mode);
     let optional = json!({
-        "splits": [12, 20], "gates": true, "mask": false, "train": false, "seed": 18_446_744_073_709_551_615_u64,
+        "splits": [12, 20], "after_calls": [["flush"], ["reset_queue", "reset_tables"]],
+        "gates": true, "mask": false, "train": false, "seed": 18_446_744_073_709_551_615_u64,
         "query_scale": 30.0, "key_scale": -1.5, "spec": "1.0.0", "epsilon": 0.123_456_789_012_345_68,
         "rules": {"base": "paper"}, "border": "carry", "flush": true, "writes": false, "weights_over": "each_head",
         "gradient_clip": 0.5,
@@ -127,10 +128,25 @@ fn splits_add_up_to_the_tokens() {
 }
 
 #[test]
+fn a_list_of_operations_follows_each_call() {
+    let mut case = object("streaming");
+    case["after_calls"] = json!([["flush", "reset_queue"], [], ["reset_tables"]]);
+    let parsed = Case::parse(&case.to_string()).unwrap();
+    assert_eq!(
+        parsed.after_calls,
+        Some(vec![vec![Operation::Flush, Operation::ResetQueue], vec![], vec![Operation::ResetTables]])
+    );
+    assert_eq!(Case::parse(&parsed.to_json().unwrap()).unwrap(), parsed);
+    case["after_calls"] = json!([["flush"]]);
+    let expected = "a list for each of the calls, of which there are 3".to_owned();
+    assert_eq!(refusal(&case), ("after_calls".to_owned(), expected, "a list of length 1".to_owned()));
+}
+
+#[test]
 fn whole_numbers_may_be_written_with_a_point_and_null_stands_for_an_absent_optional_key() {
     let mut case = full_object("one_shot");
     case["heads"] = json!(2.0);
-    for key in ["splits", "gates", "seed", "epsilon", "rules", "gradient_clip"] {
+    for key in ["splits", "after_calls", "gates", "seed", "epsilon", "rules", "gradient_clip"] {
         case[key] = Value::Null;
     }
     let case = Case::parse(&case.to_string()).unwrap();

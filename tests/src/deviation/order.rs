@@ -1,4 +1,6 @@
-//! Other orders of reading and writing.                                              CHK, STR, BAT-1
+//! Other orders of reading and writing, other operations between calls.               CHK, STR, BAT-1, BAT-2
+
+use fwpkm_spec::case::Operation::{self, Flush, ResetQueue, ResetTables};
 
 use super::{Change, Deviation, PORTS, RELEASE, SLIP};
 use crate::walk::Order;
@@ -11,6 +13,15 @@ const fn ordered(
     order: Order,
 ) -> Deviation {
     Deviation { name, clause, instead, source, change: Change::Order(order) }
+}
+
+const fn operating(
+    name: &'static str,
+    clause: &'static str,
+    instead: &'static str,
+    change: fn(Operation) -> &'static [Operation],
+) -> Deviation {
+    Deviation { name, clause, instead, source: SLIP, change: Change::Operation(change) }
 }
 
 pub(super) const LIST: &[Deviation] = &[
@@ -91,6 +102,16 @@ pub(super) const LIST: &[Deviation] = &[
         source: SLIP,
         change: Change::Plan(|plan| plan.flush = false),
     },
+    operating(
+        "str-4-flush-only-at-the-end",
+        "STR-4",
+        "a flush before the last call does nothing where STR-4 closes what is open",
+        |operation| match operation {
+            Flush => &[],
+            ResetQueue => &[ResetQueue],
+            ResetTables => &[ResetTables],
+        },
+    ),
     ordered(
         "bat-1-tables-per-call",
         "BAT-1",
@@ -111,5 +132,55 @@ pub(super) const LIST: &[Deviation] = &[
         "sequences are read one after the other where BAT-1 steps over all at once",
         SLIP,
         Order::SequencesInTurn,
+    ),
+    operating(
+        "bat-2-queue-kept",
+        "BAT-2",
+        "what is queued stays and is written later where BAT-2's reset_queue discards it",
+        |operation| match operation {
+            Flush => &[Flush],
+            ResetQueue => &[],
+            ResetTables => &[ResetTables],
+        },
+    ),
+    operating(
+        "bat-2-queue-flushed",
+        "BAT-2",
+        "what is queued is written first where BAT-2's reset_queue discards it",
+        |operation| match operation {
+            Flush => &[Flush],
+            ResetQueue => &[Flush, ResetQueue],
+            ResetTables => &[ResetTables],
+        },
+    ),
+    operating(
+        "bat-2-queue-with-tables",
+        "BAT-2",
+        "reset_tables empties the queue as well where BAT-2 keeps it",
+        |operation| match operation {
+            Flush => &[Flush],
+            ResetQueue => &[ResetQueue],
+            ResetTables => &[ResetTables, ResetQueue],
+        },
+    ),
+    operating(
+        "bat-2-tables-with-queue",
+        "BAT-2",
+        "reset_queue sets the tables to the initial ones as well where BAT-2 keeps them",
+        |operation| match operation {
+            Flush => &[Flush],
+            ResetQueue => &[ResetQueue, ResetTables],
+            ResetTables => &[ResetTables],
+        },
+    ),
+    operating(
+        "bat-2-tables-kept",
+        "BAT-2",
+        "reset_tables leaves the tables as they are where BAT-2 sets them",
+        |operation| match operation {
+            Flush => &[Flush],
+            ResetQueue => &[ResetQueue],
+            ResetTables => &[],
+        },
     ),
 ];

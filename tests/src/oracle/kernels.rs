@@ -29,7 +29,7 @@ pub(super) fn problem(scene: &Scene, calls: Option<Vec<usize>>) -> Problem {
         mask: mask.as_ref().map(swapped),
     });
     let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
-    let plan = Plan { settings, rules, calls, flush: true, trace: true };
+    let plan = Plan { rules, calls, trace: true, ..Plan::one_call(settings) };
     let tables = scene.tables.clone();
     Problem { name: "scene".into(), clauses: Vec::new(), plan, sequences, tokens, text, tables, projection: None }
 }

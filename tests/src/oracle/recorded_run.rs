@@ -135,6 +135,7 @@ fn case_of(scene: &Scene, mode: Mode, splits: Option<Vec<usize>>, flush: bool) -
         addr_loss_weight: settings.addressing_weight,
         mode,
         splits,
+        after_calls: None,
         layer: None,
         gates: Some(text.gates.is_some()),
         mask: Some(text.mask.is_some()),

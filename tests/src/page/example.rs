@@ -51,7 +51,7 @@ pub fn example(rules: Option<&Rules>) -> Result<Record> {
         ("slot_values".into(), tables.slot_values.into_dyn()),
     ]);
     let rules = rules.cloned().unwrap_or_else(Rules::paper);
-    let plan = Plan { settings, rules, calls: None, flush: true, trace: true };
+    let plan = Plan { rules, trace: true, ..Plan::one_call(settings) };
     let name = "Built-in example: a sentence of 8 tokens, read three times";
     Record::new(name.into(), None, &plan, &Inputs::new(&tensors)?)
 }

@@ -11,7 +11,7 @@ use fwpkm_spec::CaseFile;
 use ndarray::{Array2, Array3, ArrayView1, s};
 
 use super::limits;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inputs::{Inputs, Piece};
 use crate::run::{Done, Plan, Session};
 
@@ -101,6 +101,11 @@ impl Record {
     /// # Errors   as [`Record::of_case`]
     pub fn new(name: String, source: Option<String>, plan: &Plan, inputs: &Inputs) -> Result<Self> {
         limits::check(&plan.settings, inputs.sequences(), inputs.tokens())?;
+        if plan.after_calls.iter().any(|operations| !operations.is_empty()) {
+            return Err(Error::Usage {
+                reason: "the run has operations between its calls (after_calls), which a page does not show".into(),
+            });
+        }
         let plan = Plan { trace: true, ..plan.clone() };
         let mut session = Session::<f64>::new(&plan, inputs)?;
         let mut text = Text::new(&plan.settings, inputs)?;

@@ -4,6 +4,7 @@ use fwpkm_reference::projection::{Projection, project};
 use fwpkm_reference::score::half_scores;
 use fwpkm_reference::settings::{Activation, Score};
 use fwpkm_reference::{Memory, Rules, Settings, Tables, Tokens};
+use fwpkm_spec::case::Operation;
 use ndarray::{Array1, Array2, Array3, Array4};
 
 use super::entry::{Entry, Least, Near};
@@ -30,7 +31,8 @@ pub(super) struct Course {
     projection: Option<Projection<f64>>,
     gated: bool,
     masked: bool,
-    call_ends: Vec<usize>,
+    calls: Vec<(usize, Vec<Operation>)>, // where they end, and what follows
+    initial: Tables<f64>,
     pending: Vec<Vec<Row>>,
 }
 
@@ -53,16 +55,17 @@ impl Course {
         projection: Option<Projection<f64>>,
     ) -> Result<Self> {
         let calls = entry.calls.clone().unwrap_or_else(|| vec![entry.tokens]);
-        let call_ends = calls.iter().scan(0, |end, call| {
+        let calls = calls.iter().enumerate().scan(0, |end, (number, call)| {
             *end += call;
-            Some(*end)
+            Some((*end, entry.after_calls.get(number).cloned().unwrap_or_default()))
         });
         Ok(Self {
             memory: Memory::new(entry.settings.clone(), rules.clone(), tables.clone())?,
             projection,
             gated: !entry.inputs.gates.is_empty(),
             masked: !entry.inputs.mask.is_empty(),
-            call_ends: call_ends.collect(),
+            calls: calls.collect(),
+            initial: tables.clone(),
             pending: Vec::new(),
         })
     }
@@ -84,7 +87,8 @@ impl Course {
     pub(super) fn push(&mut self, rows: Vec<Row>, token: usize, least: &Least) -> Result<After> {
         self.pending.push(rows);
         let border = self.pending.len() == self.memory.until_border();
-        if !border && !self.call_ends.contains(&(token + 1)) {
+        let ending = self.calls.iter().find(|(end, _)| *end == token + 1).map(|(_, operations)| operations.clone());
+        if !border && ending.is_none() {
             return Ok(After::Nothing);
         }
         let pending = std::mem::take(&mut self.pending);
@@ -96,7 +100,15 @@ impl Course {
             mask: drawn.mask.as_ref().map(|mask| mask.view()),
         };
         let stepped = !self.memory.feed(&tokens)?.steps.is_empty();
-        if !stepped {
+        let operations = ending.unwrap_or_default();
+        for operation in &operations {
+            match operation {
+                Operation::Flush => drop(self.memory.flush()?),
+                Operation::ResetQueue => self.memory.reset_queue(),
+                Operation::ResetTables => self.memory.reset_tables(self.initial.clone())?,
+            }
+        }
+        if !stepped && operations.is_empty() {
             return Ok(After::Nothing);
         }
         let Some(queued) = self.memory.clone().into_state().queued else { return Ok(After::Stepped) };

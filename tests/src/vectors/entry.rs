@@ -2,6 +2,7 @@
 
 use fwpkm_reference::Rules;
 use fwpkm_reference::settings::{Border, Settings};
+use fwpkm_spec::case::Operation;
 use fwpkm_spec::certificate::Kind;
 
 use super::draw::Grid;
@@ -27,6 +28,8 @@ pub struct Entry {
     pub tokens: usize,
     /// Tokens of each call; none: one call.
     pub calls: Option<Vec<usize>>,
+    /// What follows each call; none: nothing.
+    pub after_calls: Vec<Vec<Operation>>,
     /// Whether a flush follows.
     pub flush: bool,
     /// How inputs are drawn.
@@ -185,6 +188,7 @@ pub fn entry(name: &'static str, clauses: &[&'static str], purpose: &'static str
         sequences: 1,
         tokens: 0,
         calls: None,
+        after_calls: Vec::new(),
         flush: true,
         inputs: Inputs {
             seed,
@@ -268,6 +272,12 @@ impl Entry {
     /// In these calls (none: one call).
     pub fn calls(mut self, calls: &[usize]) -> Self {
         self.calls = (!calls.is_empty()).then(|| calls.to_vec());
+        self
+    }
+
+    /// What follows each call.
+    pub fn after_calls(mut self, operations: &[&[Operation]]) -> Self {
+        self.after_calls = operations.iter().map(|operations| operations.to_vec()).collect();
         self
     }
 

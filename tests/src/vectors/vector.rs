@@ -172,6 +172,7 @@ fn case_of(entry: &Entry, folder: Folder, rules: &Rules) -> Result<Case> {
             (None, false) => Mode::OneShot,
         },
         splits: calls,
+        after_calls: (!entry.after_calls.is_empty()).then(|| entry.after_calls.clone()),
         layer,
         gates: Some(!entry.inputs.gates.is_empty()),
         mask: Some(!entry.inputs.mask.is_empty()),

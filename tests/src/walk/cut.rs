@@ -26,14 +26,14 @@ pub(super) fn events(plan: &Plan, tokens: usize, order: Order) -> Result<Vec<Eve
 fn apart(plan: &Plan, tokens: usize, flush: bool) -> Result<Vec<Event>> {
     let mut all = Vec::new();
     let mut start = 0;
-    let calls = plan.calls.clone().unwrap_or_else(|| vec![tokens]);
+    let calls = plan.each_call(tokens);
     let last = calls.len().saturating_sub(1);
-    for (number, call) in calls.into_iter().enumerate() {
+    for (number, (call, operations)) in calls.into_iter().enumerate() {
         let flush = if number == last { plan.flush } else { flush };
-        let one = Plan { calls: None, flush, ..plan.clone() };
+        let one = Plan { calls: None, after_calls: vec![operations.to_vec()], flush, ..plan.clone() };
         let here = |range: std::ops::Range<usize>| range.start + start..range.end + start;
         all.extend(super::events(&one, call)?.into_iter().map(|event| match event {
-            Event::Call => Event::Call,
+            Event::Call | Event::ResetTables => event,
             Event::Read(range) => Event::Read(here(range)),
             Event::Step(Due { queries, values_to, counted }) => {
                 Event::Step(Due { queries: here(queries), values_to: values_to + start, counted: here(counted) })

@@ -1,10 +1,11 @@
-//! When a run reads and steps, and what belongs to each step.                                      STR-1 ... STR-5
+//! When a run reads, steps and is reset, and what belongs to each step.                     STR-1 ... STR-5, BAT-2
 
 use std::ops::Range;
 
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::{Border, WeightsOver};
 use fwpkm_reference::{Memory, Settings, Tables, Trace};
+use fwpkm_spec::case::Operation;
 use ndarray::{Array2, Array3};
 
 use crate::error::Result;
@@ -19,6 +20,8 @@ pub enum Event {
     Read(Range<usize>),
     /// A step is taken.
     Step(Due),
+    /// The tables are the initial ones again.
+    ResetTables,
 }
 
 /// A step: the tokens that it belongs to.
@@ -93,12 +96,22 @@ pub fn events(plan: &Plan, tokens: usize) -> Result<Vec<Event>> {
             }
         }
     };
-    for call in plan.calls.clone().unwrap_or_else(|| vec![tokens]) {
+    for (call, operations) in plan.each_call(tokens) {
         let (queries, values) = (Array3::zeros((1, call, 2)), Array3::zeros((1, call, 1)));
         let fed = fwpkm_reference::Tokens { queries: queries.view(), values: values.view(), gates: None, mask: None };
         memory.feed_traced(&fed, &mut trace)?;
         events.push(Event::Call);
         note(&mut trace, &mut events);
+        for operation in operations {
+            match operation {
+                Operation::Flush => {
+                    memory.flush_traced(&mut trace)?;
+                    note(&mut trace, &mut events);
+                }
+                Operation::ResetQueue => memory.reset_queue(),
+                Operation::ResetTables => events.push(Event::ResetTables),
+            }
+        }
     }
     if plan.flush {
         memory.flush_traced(&mut trace)?;

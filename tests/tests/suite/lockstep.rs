@@ -12,7 +12,7 @@ use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::tables::descend;
-use fwpkm_reference::{Rules, Scalar, Settings, Stages, Tables};
+use fwpkm_reference::{Scalar, Settings, Stages, Tables};
 use ndarray::{Array, Dimension, s};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand::SeedableRng;
@@ -49,7 +49,7 @@ fn problem(settings: Settings, tokens: usize, seed: u64) -> Problem {
         gates: Some(normal((tokens, 2), &mut rng).mapv(|x| 1.0 / (1.0 + (-x).exp()))),
         mask: Some(normal((tokens, 2), &mut rng).mapv(|x| x < 1.5)),
     });
-    let plan = Plan { settings, rules: Rules::paper(), calls: None, flush: true, trace: true };
+    let plan = Plan { trace: true, ..Plan::one_call(settings) };
     Problem { name: "long".into(), clauses: Vec::new(), plan, sequences: 2, tokens, text, tables, projection: None }
 }
 

@@ -149,7 +149,7 @@ fn the_smallest_runs_have_pages() {
     for (writes, lookahead) in [(true, 0), (true, 1), (false, 1)] {
         let shapes = Settings { sub_keys: 1, key_dim: 2, value_dim: 1, top_k: 1, ..Settings::paper() };
         let settings = Settings { writes, lookahead, chunk: 2, ..shapes };
-        let plan = Plan { settings, rules: Rules::paper(), calls: None, flush: true, trace: false };
+        let plan = Plan::one_call(settings);
         let record = Record::new("small".into(), None, &plan, &Inputs::new(&all).unwrap()).unwrap();
         let page = page(&record).unwrap();
         assert_eq!(record.steps.len(), usize::from(writes));

@@ -60,7 +60,7 @@ impl Opened {
             Self::Resumed(_) => {
                 let state = saved.map(|saved| &saved.state);
                 let settings = state.map_or_else(Settings::paper, |state| state.settings.clone());
-                Plan { settings, rules: Rules::paper(), calls: None, flush: true, trace: false }
+                Plan::one_call(settings)
             }
         };
         let (Some(saved), Some(path)) = (saved, &arguments.state) else { return Ok(plan) };

@@ -1,5 +1,7 @@
 //! Texts of many chunks: borders, cuts, flushes, several sequences, statistics.     STR-1 … STR-6, BAT-1, STA-1 … STA-3
 
+use fwpkm_spec::case::Operation;
+
 use crate::vectors::draw::Grid;
 use crate::vectors::entry::{Entry, Folder, Least, Queries, entry};
 
@@ -13,6 +15,7 @@ pub(super) fn entries() -> Vec<Entry> {
     entries.extend(carried());
     entries.extend(by_call());
     entries.extend(readings());
+    entries.extend(operations());
     entries.extend(long());
     entries
 }
@@ -246,6 +249,69 @@ fn readings() -> Vec<Entry> {
         .carry(6, 1)
         .text(1, 17)
         .run(&[]),
+    ]
+}
+
+/// What happens between calls.
+fn operations() -> Vec<Entry> {
+    use Operation::{Flush, ResetQueue, ResetTables};
+    let dropped = |entry: Entry| still(small(entry)).drop(5, 2).text(1, 19).run(&[8, 11]);
+    let carried = |entry: Entry| still(small(entry)).carry(4, 2).text(1, 19).run(&[7, 12]).only(Folder::Paper);
+    vec![
+        dropped(entry(
+            "bat_2_reset_queue_drop",
+            &["BAT-2", "STR-2"],
+            "Border drop: after 8 tokens reset_queue discards three, and the next chunk begins at token 8.",
+        ))
+        .after_calls(&[&[ResetQueue], &[]]),
+        carried(entry(
+            "bat_2_reset_queue_carry",
+            &["BAT-2", "STR-3"],
+            "Border carry: after 7 tokens reset_queue discards five queries, some of which had their targets.",
+        ))
+        .after_calls(&[&[ResetQueue], &[]]),
+        dropped(entry(
+            "bat_2_reset_tables_drop",
+            &["BAT-2", "STR-2"],
+            "Border drop: reset_tables in the middle of a chunk, whose step then reads it with the new tables.",
+        ))
+        .after_calls(&[&[ResetTables], &[]]),
+        carried(entry(
+            "bat_2_reset_tables_carry",
+            &["BAT-2", "STR-3"],
+            "Border carry: reset_tables with a queue that stays.",
+        ))
+        .after_calls(&[&[ResetTables], &[]]),
+        moving(dropped(entry(
+            "bat_2_resets_moving",
+            &["BAT-2", "STR-2"],
+            "Both resets, each after another call, with sub-keys that move.",
+        )))
+        .run(&[8, 6, 5])
+        .after_calls(&[&[ResetTables], &[ResetQueue], &[]]),
+        dropped(entry(
+            "str_4_flush_between",
+            &["STR-4", "STR-2", "BAT-2"],
+            "Border drop: a flush after 8 tokens closes a short chunk, and the next one begins at token 8.",
+        ))
+        .after_calls(&[&[Flush], &[]]),
+        carried(entry(
+            "str_4_flush_between_carry",
+            &["STR-4", "STR-3", "BAT-2"],
+            "Border carry: a flush after 7 tokens; the two queries without a target stay queued.",
+        ))
+        .after_calls(&[&[Flush], &[]]),
+        still(small(entry(
+            "bat_2_texts",
+            &["BAT-2", "STR-4", "BAT-1"],
+            "Three texts of two sequences, each closed by a flush and reset_queue; the tables live on.",
+        )))
+        .carry(4, 1)
+        .text(2, 17)
+        .run(&[6, 5, 6])
+        .mask(&["11011110111101101", "01110111011011111"])
+        .only(Folder::Paper)
+        .after_calls(&[&[Flush, ResetQueue], &[Flush, ResetQueue], &[Flush, ResetQueue]]),
     ]
 }
 

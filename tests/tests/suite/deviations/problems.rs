@@ -6,6 +6,7 @@ use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::rules::{Kept, SubKeyLoss, ZScore};
 use fwpkm_reference::settings::{Activation, Border, Norm, Score, WeightsOver};
 use fwpkm_reference::{Rules, Settings, Tables};
+use fwpkm_spec::case::Operation::{self, Flush, ResetQueue, ResetTables};
 use ndarray::{Array, Array2, Dimension, ShapeBuilder};
 
 /// A stream of numbers.
@@ -62,7 +63,7 @@ fn memory(name: &str, settings: Settings, rules: Rules) -> Problem {
         mask: Some(Array2::from_shape_fn(shape, |(t, b)| (3 * t + b) % 5 != 0)),
     });
     let tables = tables(&mut numbers, &settings);
-    let plan = Plan { settings, rules, calls: None, flush: true, trace: true };
+    let plan = Plan { rules, trace: true, ..Plan::one_call(settings) };
     Problem { name: name.into(), clauses: Vec::new(), plan, sequences, tokens, text, tables, projection: None }
 }
 
@@ -75,6 +76,12 @@ fn tables(numbers: &mut Numbers, settings: &Settings) -> Tables<f64> {
 
 fn in_calls(problem: Problem, calls: &[usize]) -> Problem {
     Problem { plan: Plan { calls: Some(calls.to_vec()), ..problem.plan.clone() }, ..problem }
+}
+
+fn operated(problem: Problem, calls: &[usize], after_calls: &[&[Operation]]) -> Problem {
+    let problem = in_calls(problem, calls);
+    let after_calls = after_calls.iter().map(|operations| operations.to_vec()).collect();
+    Problem { plan: Plan { after_calls, ..problem.plan }, ..problem }
 }
 
 fn without_mask(mut problem: Problem) -> Problem {
@@ -134,7 +141,7 @@ fn layer(name: &str, settings: Settings, rules: Rules, scale: f64) -> Problem {
     states.mapv_inplace(|x| x + 0.3 * scale);
     let text = Text::Layer { hidden: states, mask: None };
     let tables = tables(&mut numbers, &settings);
-    let plan = Plan { settings, rules, calls: None, flush: true, trace: true };
+    let plan = Plan { rules, trace: true, ..Plan::one_call(settings) };
     Problem { name: name.into(), clauses: Vec::new(), plan, sequences, tokens, text, tables, projection }
 }
 
@@ -159,6 +166,8 @@ pub(crate) fn all() -> Vec<Problem> {
         in_calls(memory("calls", heads(), paper()), &[3, 1, 6, 4]),
         in_calls(memory("carry", carry(1), paper()), &[3, 1, 6, 4]),
         in_calls(memory("carry far", carry(2), paper()), &[9, 5]),
+        operated(memory("flush, queue", heads(), paper()), &[6, 5, 3], &[&[Flush], &[ResetQueue], &[]]),
+        operated(memory("tables", carry(1), paper()), &[7, 7], &[&[ResetTables], &[]]),
         memory("release", heads(), Rules::release()),
         in_calls(memory("release carry", carry(2), Rules::release()), &[3, 1, 6, 4]),
         in_calls(without_mask(memory("release carry, no mask", carry(1), Rules::release())), &[3, 1, 6, 4]),

@@ -15,7 +15,11 @@ fn fwpkm(arguments: &[&str]) -> Output {
 }
 
 fn release(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/release").join(format!("{name}.safetensors"))
+    vector(&format!("release/{name}"))
+}
+
+fn vector(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors").join(format!("{name}.safetensors"))
 }
 
 fn joined(parts: &[&Path], tensor: &str) -> Vec<u64> {
@@ -23,13 +27,17 @@ fn joined(parts: &[&Path], tensor: &str) -> Vec<u64> {
     parts.iter().flat_map(bits).map(f64::to_bits).collect()
 }
 
-/// A layer and a bare memory, cut in the middle of a chunk (8 tokens) and at its border.
+/// A layer and a bare memory, cut in the middle of a chunk (8 tokens) and at its border; texts with operations between their calls,
+/// cut where they come and elsewhere.
 #[test]
 fn run_saved_and_gone_on_gives_the_tables_of_one_run() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
-    for (case, cut) in [("base", "13"), ("base", "16"), ("layer_base", "5")] {
-        let case = release(case);
+    let (flushed, resets) = ("certified/paper/str_4_flush_between_carry", "certified/release/bat_2_resets_moving");
+    let operated = [(flushed, "7"), (flushed, "9"), (resets, "8"), (resets, "10"), (resets, "14"), (resets, "0")];
+    let plain = [("release/base", "13"), ("release/base", "16"), ("release/layer_base", "5")];
+    for (case, cut) in plain.into_iter().chain(operated) {
+        let case = vector(case);
         let case = case.to_str().unwrap();
         let [whole, first, second, state] = ["whole", "first", "second", "state"].map(path);
         let names = [&whole, &first, &second, &state].map(|path| path.to_str().unwrap());

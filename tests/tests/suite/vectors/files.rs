@@ -12,7 +12,6 @@ use super::cases::{folder, vectors};
 
 /// Clauses that no case can exercise, and why.
 const EXCUSED: &[(&str, &str)] = &[
-    ("BAT-2", "resets are operations between texts; a case is one text"),
     ("BAT-3", "initial tables are random; cases store tables"),
     ("BAT-5", "the state is a file of its own"),
     ("NUM-1", "element types and the order of sums: what a port computes in is its own"),
