@@ -180,7 +180,6 @@ DEVICE Best join(Best best, int held, float x, int key, int count) {
         if (__shfl_sync(FULL_WARP, best_place, b) == lane) from = b, of_best = true;
     const Best new_one = {__shfl_sync(FULL_WARP, x, from), __shfl_sync(FULL_WARP, key, from)};
     const Best old_one = {__shfl_sync(FULL_WARP, best.x, from), __shfl_sync(FULL_WARP, best.key, from)};
-    // Numbers that are not finite have no order: some places stay empty. The run has failed then.
     return of_best ? old_one : here ? new_one : Best{0.0f, 0};
 }
 
@@ -266,7 +265,8 @@ DEVICE Best best_of_half(OUT(int) flag, IN(float) queries, IN(float) sub_keys, I
         }
         const float x = distances(q, sub_keys, half, key, count);
         finite_x &= lane >= count || isfinite(x);
-        best = join(best, held, x, key, count);
+        // What is no number has no order; as the last of all it leaves each place to one sub-key, so that a row names a slot once.
+        best = join(best, held, x == x ? x : __uint_as_float(DOT_PRODUCT ? 0xff800000u : 0x7f800000u), key, count);
         held = min(held + count, 32);
     }
     if (!finite_x) raise(flag, FLAG_HALF_SCORES);

@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scenes};
+use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene, scenes};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Backend, Error, Launching, Memory, Resident, Tile, Variant};
-use fwpkm_reference::settings::Border;
-use fwpkm_reference::{Error as MemoryError, Tables};
+use fwpkm_reference::settings::{Border, Score};
+use fwpkm_reference::{Error as MemoryError, Rules, Settings, Tables};
 use ndarray::{Array2, Array3};
 
 /// Memory after the scene's calls, fed from the device, and what was read
@@ -210,6 +210,28 @@ fn num_7_numbers_from_the_device_are_checked_before_the_tables_change() {
             assert_eq!(bits(&memory.tables().unwrap()), bits(&before), "{name}");
             memory.reset_queue().unwrap();
             memory.feed(&scene.text.slice(0, chunk)).unwrap();
+        }
+    }
+}
+
+/// Nothing that follows from them is out of bounds or unordered: the emulator would say so. Many entries share a slot, and no bound
+/// keeps sums finite.
+#[test]
+fn num_7_many_numbers_that_are_not_finite_are_found_like_one() {
+    let distances = Settings { sub_keys: 11, key_dim: 8, value_dim: 8, top_k: 8, chunk: 24, ..Settings::paper() };
+    let products = Settings { score: Score::DotProduct, heads: 2, ..distances.clone() };
+    for settings in [distances, products] {
+        let whole = scene(44, settings, Rules::paper(), 2, &[48]);
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut wrong = whole.clone();
+            wrong.text.queries.iter_mut().skip(1).step_by(2).for_each(|x| *x = value);
+            wrong.text.values[[0, 0, 0]] = f32::INFINITY;
+            for launching in [Launching::Graphs, Launching::Persistent] {
+                let (mut memory, _) = feed_with(&wrong, launching);
+                let error = memory.settle().unwrap_err();
+                assert!(matches!(error, Error::NotFinite { chunk: 0, .. }), "{launching:?}: {error}");
+                assert_eq!(bits(&memory.tables().unwrap()), bits(&whole.tables), "{launching:?}");
+            }
         }
     }
 }
