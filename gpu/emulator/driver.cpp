@@ -476,6 +476,8 @@ EXPORT int cuModuleLoadData(void** made, const void* image) {
     std::string line;
     if (!std::getline(lines, line) || (line != MAGIC && line != MAGIC_PTX))
         return complain(INVALID_IMAGE, "an image that nvrtc did not make here");
+    if ((line == MAGIC_PTX) != (std::getenv("FWPKM_STAND_IN_NVRTC") != nullptr))
+        return complain(INVALID_IMAGE, "an image of the other compiler, from before FWPKM_STAND_IN_NVRTC changed: empty the cache");
     auto* module = new Module;
     if (line == MAGIC_PTX) {
         try {

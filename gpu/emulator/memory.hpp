@@ -50,6 +50,7 @@ struct Access {
 struct Word {
     Access written, read;
     bool initialised = false;
+    uint32_t constant = 0;  // the launch that read it through the cache for constants
 };
 
 // Words of 4 bytes, each with its shadow.

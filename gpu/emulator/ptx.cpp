@@ -1,5 +1,6 @@
 // Instructions of PTX that touch memory or bring threads together, and the threads that run them.
 #include <algorithm>
+#include <cmath>
 
 #include "memory.hpp"
 #include "ptx_lane.hpp"
@@ -26,13 +27,24 @@ Memory& device_memory(Lane& l, uint64_t address, size_t bytes, size_t& word) {
 }
 
 Memory& shared_memory(Lane& l, uint64_t address, size_t bytes, size_t& word) {
-    const size_t array = uint32_t(address) / SHARED_STRIDE, offset = uint32_t(address) % SHARED_STRIDE;
+    const size_t array = uint32_t(address) / SHARED_STRIDE;
     const auto& arrays = *l.run.kernel.shared;
     if (array == 0 || array > arrays.size()) emulator::fault("no shared memory at 0x%x", uint32_t(address));
-    if (offset % bytes) emulator::fault("misaligned: %zu bytes at byte %zu of %s", bytes, offset, arrays[array - 1].name.c_str());
+    const size_t offset = uint32_t(address) - shared_address(arrays, array - 1);
+    if (address % bytes) emulator::fault("misaligned: %zu bytes at byte %zu of %s", bytes, offset, arrays[array - 1].name.c_str());
     word = offset / 4;
     const char* name = arrays[array - 1].name.c_str();
     return arrays[array - 1].bytes ? emulator::shared_array(name, arrays[array - 1].bytes) : emulator::dynamic_shared_array(name);
+}
+
+// What a block has, and what a thread may take: a kernel that takes more does not end.
+constexpr size_t MOST_SHARED = 48 << 10;
+constexpr uint64_t MOST_TURNS = uint64_t(1) << 32;
+
+// A register is wider than what is loaded: signed numbers keep their sign.
+template <class T> void put(Lane& l, int at, T value) {
+    if constexpr (std::is_same_v<T, int32_t>) l.set<int64_t>(at, value);
+    else l.set<T>(at, value);
 }
 
 enum class Space { GLOBAL, SHARED };
@@ -52,18 +64,28 @@ template <class T, int COUNT, Space SPACE, Kind KIND> void load(Lane& l, const I
     size_t word;
     constexpr size_t bytes = sizeof(T) * COUNT;
     Memory& memory = memory_at<SPACE>(l, address_of<SPACE>(l, i, COUNT), bytes, word);
+    l.must_be_known(i, "reads at");
     memory.on_read(word, bytes / 4, KIND == Kind::RECENT || KIND == Kind::VOLATILE);
-    if (KIND == Kind::CONSTANT)
-        for (size_t at = word; at < word + bytes / 4; at++)
-            if (memory.shadow[at].written.launch == emulator::launch_number())
-                emulator::fault("line %d reads %s[%zu] through the cache for constants, and the launch has written it", i.line,
-                                memory.name.c_str(), at);
+    for (size_t at = word; KIND == Kind::CONSTANT && at < word + bytes / 4; at++) {
+        if (memory.shadow[at].written.launch == emulator::launch_number())
+            emulator::fault("line %d reads %s[%zu] through the cache for constants, and the launch has written it", i.line,
+                            memory.name.c_str(), at);
+        memory.shadow[at].constant = emulator::launch_number();
+    }
     if (KIND == Kind::VOLATILE) l.watched = true;
     for (int part = 0; part < COUNT; part++) {
         T value;
         std::memcpy(&value, &memory.words[word + size_t(part) * sizeof(T) / 4], sizeof(T));
-        l.set<T>(i.at[size_t(part)], value);
+        put(l, i.at[size_t(part)], value);
     }
+}
+
+// What the launch has read through the cache for constants stay as they are.
+void not_constant(const Instruction& i, const Memory& memory, size_t word, size_t count) {
+    for (size_t at = word; at < word + count; at++)
+        if (memory.shadow[at].constant == emulator::launch_number())
+            emulator::fault("line %d writes %s[%zu], which the launch has read through the cache for constants", i.line,
+                            memory.name.c_str(), at);
 }
 
 template <class T, int COUNT, Space SPACE> void store(Lane& l, const Instruction& i) {
@@ -71,8 +93,10 @@ template <class T, int COUNT, Space SPACE> void store(Lane& l, const Instruction
     constexpr size_t bytes = sizeof(T) * COUNT;
     Memory& memory = memory_at<SPACE>(l, address_of<SPACE>(l, i, 0), bytes, word);
     memory.on_write(word, bytes / 4, false);
+    not_constant(i, memory, word, bytes / 4);
     for (int part = 0; part < COUNT; part++) {
         const T value = l.get<T>(i.at[size_t(1 + part)]);
+        l.must_be_known(i, "stores");
         std::memcpy(&memory.words[word + size_t(part) * sizeof(T) / 4], &value, sizeof(T));
     }
 }
@@ -85,17 +109,24 @@ unsigned char* local_at(Lane& l, uint64_t address, size_t bytes) {
 
 template <class T, int COUNT> void load_local(Lane& l, const Instruction& i) {
     const unsigned char* from = local_at(l, address_of<Space::GLOBAL>(l, i, COUNT), sizeof(T) * COUNT);
+    l.must_be_known(i, "reads at");
+    const size_t first = size_t(from - l.local.data());
     for (size_t part = 0; part < COUNT; part++) {
         T value;
         std::memcpy(&value, from + part * sizeof(T), sizeof(T));
-        l.set<T>(i.at[part], value);
+        const auto known = l.local_known.begin() + ptrdiff_t(first + part * sizeof(T));
+        l.unknown = !std::all_of(known, known + sizeof(T), [](char is) { return is; });
+        put(l, i.at[part], value);
     }
 }
 
 template <class T, int COUNT> void store_local(Lane& l, const Instruction& i) {
     unsigned char* to = local_at(l, address_of<Space::GLOBAL>(l, i, 0), sizeof(T) * COUNT);
+    l.must_be_known(i, "stores at");
     for (size_t part = 0; part < COUNT; part++) {
+        l.unknown = false;
         const T value = l.get<T>(i.at[1 + part]);
+        std::fill_n(l.local_known.begin() + (to - l.local.data()) + ptrdiff_t(part * sizeof(T)), sizeof(T), char(!l.unknown));
         std::memcpy(to + part * sizeof(T), &value, sizeof(T));
     }
 }
@@ -116,7 +147,11 @@ template <class T> void memories(Table& t, const string& type) {
     memory_of<T, 1>(t, type);
     memory_of<T, 2>(t, "v2." + type);
     if constexpr (sizeof(T) == 4) memory_of<T, 4>(t, "v4." + type);
-    t["ld.param." + type] = [](Lane& l, const Instruction& i) { l.set(i.at[0], l.run.arguments[size_t(i.offset)]); };
+    t["ld.param." + type] = [](Lane& l, const Instruction& i) {
+        T value;
+        std::memcpy(&value, &l.run.arguments[size_t(i.offset)], sizeof(T));
+        put(l, i.at[0], value);
+    };
 }
 
 // An integer read, changed and written; no other thread runs in between.
@@ -127,6 +162,8 @@ template <class T, Space SPACE, class Change> void change(Lane& l, const Instruc
     T old;
     std::memcpy(&old, &memory.words[word], sizeof(T));
     const T by = l.get<T>(i.at[2]), changed = Change()(old, by);
+    l.must_be_known(i, "changes a number by");
+    not_constant(i, memory, word, 1);
     memory.on_write(word, 1, true);
     std::memcpy(&memory.words[word], &changed, sizeof(T));
     l.set<T>(i.at[0], old);
@@ -184,7 +221,7 @@ template <class Pick> void reduce(Lane& l, const Instruction& i) {
 }
 
 // mma.m16n8k8: lane 4 g + t brings a0..3 = A(g, t), A(g + 8, t), A(g, t + 4), A(g + 8, t + 4) and b0..1 = B(t, g), B(t + 4, g), and
-// has D(g, 2 t), D(g, 2 t + 1), D(g + 8, 2 t), D(g + 8, 2 t + 1). Of each factor the lowest 13 bits do not count.
+// has D(g, 2 t), D(g, 2 t + 1), D(g + 8, 2 t), D(g + 8, 2 t + 1). Factors are rounded before: a device cuts their lowest 13 bits.
 void multiply_add(Lane& l, const Instruction& i) {
     uint64_t brought[3][WARP];
     for (int part = 0; part < 3; part++) {
@@ -193,9 +230,10 @@ void multiply_add(Lane& l, const Instruction& i) {
         std::copy_n(emulator::warp_meet(l.site(i), FULL, mine), WARP, brought[part]);
     }
     const auto number = [&](int part, int from, bool high) {
-        const uint32_t word = uint32_t(high ? brought[part][from] >> 32 : brought[part][from]) & ~0x1fffu;
+        const uint32_t word = uint32_t(high ? brought[part][from] >> 32 : brought[part][from]);
         float x;
         std::memcpy(&x, &word, 4);
+        if ((word & 0x1fffu) && std::isfinite(x)) emulator::fault("line %d: a factor of a matrix product was not rounded", i.line);
         return x;
     };
     const int g = int(emulator::self().index % WARP) / 4, t = int(emulator::self().index % WARP) % 4;
@@ -256,8 +294,9 @@ void cooperation(Table& t) {
 Table make_table() {
     Table t;
     add_numbers(t);
-    for (const char* kind : {"b", "u", "s"})
+    for (const char* kind : {"b", "u"})
         memories<uint32_t>(t, kind + string("32")), memories<uint64_t>(t, kind + string("64"));
+    memories<int32_t>(t, "s32"), memories<int64_t>(t, "s64");
     memories<float>(t, "f32"), memories<double>(t, "f64");
     // Addresses say themselves where they lie.
     t["cvta.to.global.u64"] = t["cvta.local.u64"] = t.at("mov.u64");
@@ -278,22 +317,31 @@ string run(const Kernel& kernel, const emulator::Launch& launch, const std::vect
     if (launch.block > kernel.most_threads)
         return kernel.name + ": blocks of " + std::to_string(launch.block) + " threads, at most " +
                std::to_string(kernel.most_threads);
+    if (kernel.shared_bytes + launch.dynamic_bytes > MOST_SHARED)
+        return kernel.name + ": " + std::to_string(kernel.shared_bytes) + " and " + std::to_string(launch.dynamic_bytes) +
+               " bytes of shared memory, at most " + std::to_string(MOST_SHARED);
     const Run state{kernel, arguments, find};
     const size_t at_once = launch.cooperative ? launch.grid : 1;
     std::vector<std::vector<uint64_t>> registers(at_once * launch.block);
     std::vector<std::vector<unsigned char>> local(at_once * launch.block);
+    std::vector<std::vector<char>> known(at_once * launch.block), local_known(at_once * launch.block);
     std::vector<int> passed(launch.grid);
     return emulator::run(launch, [&] {
         const emulator::Thread& me = emulator::self();
         const unsigned block = me.block->index, thread = me.index;
         const size_t slot = (launch.cooperative ? block : 0) * size_t(launch.block) + thread;
         registers[slot] = kernel.registers;
+        known[slot] = kernel.known;
         local[slot].assign(kernel.local_bytes, 0xef);
-        Lane lane{state, registers[slot], local[slot], passed};
+        local_known[slot].assign(kernel.local_bytes, 0);
+        Lane lane{state, registers[slot], known[slot], local[slot], local_known[slot], passed};
         lane.set<uint32_t>(TID, thread), lane.set<uint32_t>(LANEID, thread % WARP), lane.set<uint32_t>(CTAID, block);
         lane.set<uint32_t>(NTID, launch.block), lane.set<uint32_t>(NCTAID, launch.grid);
-        while (!lane.ended) {
+        for (uint64_t turn = 0; !lane.ended; turn++) {
             const Instruction& instruction = kernel.instructions[lane.next++];
+            if (turn > MOST_TURNS) emulator::fault("thread %u runs without end at line %d", thread, instruction.line);
+            lane.unknown = instruction.guard >= 0 && !known[slot][size_t(instruction.guard)];
+            lane.must_be_known(instruction, "depends on");
             if (instruction.guard < 0 || lane.get<bool>(instruction.guard) != instruction.unless)
                 instruction.action(lane, instruction);
         }

@@ -39,14 +39,22 @@ struct Instruction {
 struct Array {
     std::string name;
     size_t bytes;  // 0: what the launch gives
+    size_t align;
 };
+
+// Where an array begins: at its own alignment, and no better one below 16.
+inline unsigned shared_address(const std::vector<Array>& arrays, size_t index) {
+    const unsigned align = unsigned(arrays[index].align);
+    return unsigned(index + 1) * SHARED_STRIDE + (align < 16 ? align : 0);
+}
 
 struct Kernel {
     std::string name;
     std::vector<size_t> parameters;         // bytes of each
     std::vector<Instruction> instructions;
     std::vector<uint64_t> registers;        // as a thread begins with: what is a number is there
-    size_t local_bytes = 0, most_threads = 1024;
+    std::vector<char> known;                // which of them are numbers
+    size_t local_bytes = 0, shared_bytes = 0, most_threads = 1024;
     const std::vector<Array>* shared = nullptr;
 };
 

@@ -102,8 +102,8 @@ template <class T> void integers(Table& t, const string& type) {
     if constexpr (sizeof(T) < 8) t["mul.wide." + type] = BINARY(T, W, W(a) * W(b));
     t["mad.lo." + type] = TERNARY(U, U, U, typename Wide<U>::Type(a) * b + c);
     // What a division by 0 gives is not specified: none is sent.
-    t["div." + type] = BINARY(T, T, b == 0 ? (emulator::fault("a division by 0"), T(0)) : T(a / b));
-    t["rem." + type] = BINARY(T, T, b == 0 ? (emulator::fault("a division by 0"), T(0)) : T(a % b));
+    t["div." + type] = BINARY(T, T, b == 0 ? (emulator::fault("a division by 0"), T(0)) : b == T(-1) && a < 0 ? T(U(0) - U(a)) : T(a / b));
+    t["rem." + type] = BINARY(T, T, b == 0 ? (emulator::fault("a division by 0"), T(0)) : b == T(-1) && a < 0 ? T(0) : T(a % b));
     t["min." + type] = BINARY(T, T, a < b ? a : b);
     t["max." + type] = BINARY(T, T, a > b ? a : b);
     t["abs." + type] = UNARY(T, T, a < 0 ? U(0) - U(a) : U(a));

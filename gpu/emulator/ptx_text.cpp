@@ -1,4 +1,5 @@
 // The text of PTX: declarations, labels and instructions into what ptx.cpp runs.
+#include <algorithm>
 #include <cctype>
 #include <cstring>
 #include <unordered_map>
@@ -10,6 +11,9 @@ namespace ptx {
 namespace {
 
 using std::string;
+
+// Of mma.
+constexpr size_t MOST_OPERANDS = 14;
 
 const char* const SPECIAL_NAMES[] = {"%tid.x", "%ctaid.x", "%ntid.x", "%nctaid.x", "%laneid"};
 
@@ -102,15 +106,17 @@ private:
 
     // name[bytes] of a .shared or .local; 0 where the launch says.
     Array array(const std::vector<string>& found) const {
-        size_t element = 0;
+        size_t element = 0, align = 0;
         for (size_t i = 0; i < found.size(); i++) {
             const string& word = found[i];
-            if (word == ".b8" || word == ".u8") element = 1;
+            if (word == ".align") align = number(found.at(++i));
+            else if (word == ".b8" || word == ".u8") element = 1;
             else if (word == ".u32" || word == ".b32" || word == ".f32" || word == ".s32") element = 4;
             else if (word == ".u64" || word == ".b64" || word == ".f64" || word == ".s64") element = 8;
             else if (word[0] != '.' && element) {
-                if (i + 1 >= found.size()) return {word, element};
-                return {word, found[i + 2] == "]" ? 0 : element * number(found[i + 2])};
+                align = std::max(align, element);
+                if (i + 1 >= found.size()) return {word, element, align};
+                return {word, found.at(i + 2) == "]" ? 0 : element * number(found[i + 2]), align};
             }
         }
         malformed("no array");
@@ -118,7 +124,7 @@ private:
 
     void declare_shared(const string& statement) {
         program->shared.push_back(array(words(statement)));
-        shared[program->shared.back().name] = unsigned(program->shared.size()) * SHARED_STRIDE;
+        shared[program->shared.back().name] = shared_address(program->shared, program->shared.size() - 1);
         if (program->shared.back().bytes >= SHARED_STRIDE) malformed("a shared array that no device has");
     }
 
@@ -133,7 +139,6 @@ private:
     struct Body {
         Kernel kernel;
         std::unordered_map<string, int> names;                         // registers and parameters
-        std::vector<std::pair<string, std::vector<string>>> hidden{};  // of a scope, what it declared
         std::unordered_map<string, size_t> labels{}, locals{};
         std::vector<std::pair<size_t, string>> branches{};
         std::unordered_map<uint64_t, int> numbers{};
@@ -151,6 +156,8 @@ private:
             else if (head[i][0] != '.') body.names["param " + head[i]] = int(body.kernel.parameters.size()) - 1;
         }
         body.kernel.registers.assign(SPECIALS, 0);
+        body.kernel.known.assign(SPECIALS, 1);
+        body.kernel.known[SINK] = 0;
         for (int special = TID; special <= LANEID; special++) body.names[SPECIAL_NAMES[special]] = special;
         body.names["_"] = SINK;
         for (string inner; next(inner);) {
@@ -167,6 +174,9 @@ private:
             if (!body.labels.count(label)) malformed("no label " + label);
             body.kernel.instructions[instruction].target = body.labels[label];
         }
+        Instruction last;
+        last.action = action_of("ret");
+        body.kernel.instructions.push_back(last);
         program->kernels[body.kernel.name] = std::move(body.kernel);
     }
 
@@ -185,6 +195,7 @@ private:
             body.kernel.local_bytes += (found.bytes + 15) / 16 * 16;
         } else if (begins(statement, ".shared")) {
             declare_shared(statement);
+            body.kernel.shared_bytes += program->shared.back().bytes;
         } else if (statement[0] == '.') {
             malformed("not expected: " + statement);
         } else {
@@ -201,13 +212,14 @@ private:
             for (unsigned long n = 0; n < count; n++) {
                 body.names[many ? found[i].substr(0, angle) + std::to_string(n) : found[i]] = int(body.kernel.registers.size());
                 body.kernel.registers.push_back(0xdeadbeefdeadbeef);
+                body.kernel.known.push_back(0);
             }
         }
     }
 
     int constant(Body& body, uint64_t value) {
         auto [found, made] = body.numbers.try_emplace(value, int(body.kernel.registers.size()));
-        if (made) body.kernel.registers.push_back(value);
+        if (made) body.kernel.registers.push_back(value), body.kernel.known.push_back(1);
         return found->second;
     }
 
@@ -240,7 +252,10 @@ private:
         if (name == "mov.b64" && found.size() - i == 3) name = statement.find('{') < statement.find(',') ? "unpack" : "pack";
         made.action = action_of(name);
         if (!made.action) malformed("instruction " + name + " is not known");
-        if (begins(name, "bra")) {
+        if (begins(name, "setp") && statement.find('|') != string::npos) malformed("a second predicate is not known: " + statement);
+        if (name == "bar.sync" && (found.size() != i + 1 || found[i] != "0")) malformed("a barrier other than 0: " + statement);
+        if (name == "bra" || name == "bra.uni") {
+            if (found.size() != i + 1) malformed("no label: " + statement);
             body.branches.emplace_back(body.kernel.instructions.size(), found[i]);
             i = found.size();
         }
@@ -261,6 +276,7 @@ private:
             }
             i += 2;
         }
+        made.at.resize(std::max(made.at.size(), MOST_OPERANDS), SINK);
         body.kernel.instructions.push_back(std::move(made));
     }
 };
