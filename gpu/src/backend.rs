@@ -70,7 +70,7 @@ pub unsafe trait Backend {
     fn bytes(&self, buffer: &Self::Buffer) -> usize;
     /// Where a buffer begins.
     fn address(&self, buffer: &Self::Buffer) -> u64;
-    /// Whether a buffer is of this device, and can be used with it.
+    /// Whether a buffer is of this device, and work on it is in order with this device's.
     fn owns(&self, buffer: &Self::Buffer) -> bool;
     /// Host to device.
     fn write<T: Number>(&self, to: &Self::Buffer, offset: usize, from: &[T]) -> Result<()>;

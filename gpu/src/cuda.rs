@@ -150,7 +150,10 @@ impl Cuda {
     fn at(&self, buffer: &Buffer, offset: usize, bytes: usize) -> Result<CUdeviceptr> {
         if !self.owns(buffer) {
             let (theirs, ours) = (buffer.stream.context().ordinal(), self.context.ordinal());
-            let reason = format!("a buffer of device {theirs} cannot be used on device {ours}");
+            let reason = match theirs == ours {
+                true => format!("a buffer of another stream of device {ours}; Cuda::with_stream shares one"),
+                false => format!("a buffer of device {theirs} cannot be used on device {ours}"),
+            };
             return Err(Error::misuse("buffer", reason));
         }
         if offset <= buffer.bytes && bytes <= buffer.bytes - offset {
@@ -256,7 +259,8 @@ unsafe impl Backend for Cuda {
     }
 
     fn owns(&self, buffer: &Buffer) -> bool {
-        *buffer.stream.context() == self.context
+        // Work on another stream has no order with ours.
+        *buffer.stream.context() == self.context && buffer.stream.cu_stream() == self.stream.cu_stream()
     }
 
     fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {

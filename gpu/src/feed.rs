@@ -127,7 +127,7 @@ impl<B: Backend> Memory<B> {
         if let Some(trace) = trace {
             trace.marginals.push(self.last_marginal()?);
         }
-        self.steps += 1;
+        self.steps = self.steps.saturating_add(1);
         self.move_last(keep)?;
         self.queued = keep.min(self.queued);
         Ok(report)

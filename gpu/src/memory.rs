@@ -54,6 +54,8 @@ const CHECKED: [(&str, &str); 10] = [
     ("address", "sub_keys"),
 ];
 
+const UNSEEN: &str = "a chunk that was fed from the device failed; call settle, which says which";
+
 impl<B: Backend> Memory<B> {
     /// A memory with an empty queue.
     ///
@@ -98,9 +100,8 @@ impl<B: Backend> Memory<B> {
     /// All there is to the memory, copied to the host; after `Error::Diverged` as after `reset_queue`.   [BAT-5]
     pub fn state(&self) -> Result<State<f32>> {
         self.known()?;
-        if self.halted.is_none() && self.get::<i32>(&self.tables.flag, 0, 1)? != [FLAG_NONE] {
-            let reason = "a chunk that was fed from the device failed; call settle, which says which";
-            return Err(Error::misuse("state", reason));
+        if self.failed_unseen()? {
+            return Err(Error::misuse("state", UNSEEN));
         }
         let settings = self.settings().clone();
         let queued = if self.queued == 0 || self.halted.is_some() { None } else { Some(self.queue()?) };
@@ -162,9 +163,13 @@ impl<B: Backend> Memory<B> {
 
     /// Replaces the tables and keeps the queue, whose counting goes on; after an error of the device the queue is empty.  [BAT-2]
     ///
-    /// # Errors   as [`Memory::new`]; for tables that are refused the memory is unchanged
+    /// # Errors   as [`Memory::new`]; `Error::Misuse` where tokens fed from the device failed and nobody was told; for tables that
+    ///   are refused the memory is unchanged
     pub fn reset_tables(&mut self, tables: &Tables<f32>) -> Result<()> {
         tables.check(self.settings())?;
+        if self.interrupted.is_none() && self.guarded(|memory| memory.failed_unseen())? {
+            return Err(Error::misuse("reset_tables", UNSEEN));
+        }
         let interrupted = self.interrupted.take();
         self.guarded(|memory| {
             if interrupted.is_some() {
@@ -186,6 +191,11 @@ impl<B: Backend> Memory<B> {
                 self.interrupted = Some(Error::Interrupted { call: call.clone(), reason: reason.clone() });
             }
         })
+    }
+
+    /// Whether a chunk fed from the device failed, and no call has said so yet.
+    fn failed_unseen(&self) -> Result<bool> {
+        Ok(self.halted.is_none() && self.get::<i32>(&self.tables.flag, 0, 1)? != [FLAG_NONE])
     }
 
     pub(crate) fn known(&self) -> Result<()> {

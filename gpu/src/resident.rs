@@ -39,7 +39,7 @@ impl<B: Backend> Memory<B> {
     /// was read since is not to be used.                                                                [NUM-7]
     ///
     /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones, and for buffers too short for them; `Error::Misuse`
-    ///   for buffers of another device; those of the device
+    ///   for buffers of another device or stream; those of the device
     pub fn feed_resident(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
         if tokens.sequences == 0 {
             let expected = "[tokens, sequences 1 or more, ..]".to_string();
@@ -102,7 +102,7 @@ impl<B: Backend> Memory<B> {
         self.driver.walk(&self.tables, self.room()?, tokens, reads, walk, blocks)?;
         self.read = Read::Walked;
         (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
-        self.steps += walk.chunks;
+        self.steps = self.steps.saturating_add(walk.chunks);
         Ok(())
     }
 
@@ -119,8 +119,9 @@ impl<B: Backend> Memory<B> {
         for (tensor, buffer, row) in buffers {
             let (Some(buffer), backend) = (buffer, &self.driver.backend) else { continue };
             if !backend.owns(buffer) {
-                let reason =
-                    format!("{tensor} are in a buffer of another device; memory.device() allocates on this one");
+                let reason = format!(
+                    "{tensor} are in a buffer of another device or stream; memory.device() allocates on this one"
+                );
                 return Err(Error::misuse("feed_resident", reason));
             }
             let found = backend.bytes(buffer);

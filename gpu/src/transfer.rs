@@ -2,18 +2,24 @@
 
 use fwpkm_reference::stream::Queued;
 use fwpkm_reference::{Fed, Tables};
-use ndarray::{Array2, Array3, Array4, s};
+use ndarray::{Array, Array2, Array3, Array4, Dimension, s};
 
 use crate::backend::{Backend, Number};
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 
+/// An array, in whatever order it lies, from the `at`-th number of a buffer on.
+fn write<B: Backend, D: Dimension>(backend: &B, to: &B::Buffer, at: usize, array: &Array<f32, D>) -> Result<()> {
+    let array = array.as_standard_layout();
+    let numbers = array.as_slice().ok_or_else(|| Error::misuse("write", "an array has no order in memory"))?;
+    backend.write(to, at * 4, numbers)
+}
+
 impl<B: Backend> Memory<B> {
     pub(crate) fn put_tables(&self, tables: &Tables<f32>) -> Result<()> {
         let backend = &self.driver.backend;
-        backend.write(&self.tables.sub_keys, 0, tables.sub_keys.as_standard_layout().as_slice().unwrap_or_default())?;
-        let slot_values = tables.slot_values.as_standard_layout();
-        backend.write(&self.tables.slot_values, 0, slot_values.as_slice().unwrap_or_default())?;
+        write(backend, &self.tables.sub_keys, 0, &tables.sub_keys)?;
+        write(backend, &self.tables.slot_values, 0, &tables.slot_values)?;
         self.driver.prepare(&self.tables)
     }
 
@@ -21,10 +27,10 @@ impl<B: Backend> Memory<B> {
     pub(crate) fn put_rows(&self, at: usize, rows: &Queued<f32>) -> Result<()> {
         let s = self.settings();
         let (row, backend, queue) = (self.rows(at), &self.driver.backend, &self.room()?.queue);
-        backend.write(&queue.queries, row * s.heads * s.key_dim * 4, rows.queries.as_slice().unwrap_or_default())?;
-        backend.write(&queue.values, row * s.value_dim * 4, rows.values.as_slice().unwrap_or_default())?;
+        write(backend, &queue.queries, row * s.heads * s.key_dim, &rows.queries)?;
+        write(backend, &queue.values, row * s.value_dim, &rows.values)?;
         if let Some(gates) = &rows.gates {
-            backend.write(&queue.gates, row * 4, gates.as_slice().unwrap_or_default())?;
+            write(backend, &queue.gates, row, gates)?;
         }
         if let Some(mask) = &rows.mask {
             let mask: Vec<i32> = mask.iter().map(|&present| i32::from(present)).collect();

@@ -214,6 +214,21 @@ fn num_7_numbers_from_the_device_are_checked_before_the_tables_change() {
     }
 }
 
+/// Tables that are replaced do not hide a failure that nobody was told of.
+#[test]
+fn num_7_tables_are_not_replaced_over_a_failure_nobody_saw() {
+    let scene = scenes().swap_remove(0).1;
+    let mut wrong = Scene { calls: vec![scene.settings.chunk - 2], ..scene.clone() };
+    wrong.text.queries[[0, 0, 0]] = f32::NAN;
+    let (mut memory, _) = feed(&wrong);
+    let error = memory.reset_tables(&scene.tables).unwrap_err();
+    assert!(matches!(error, Error::Misuse { .. }) && error.to_string().contains("settle"), "{error}");
+    assert!(matches!(memory.settle().unwrap_err(), Error::NotFinite { token: 0, .. }));
+    memory.reset_tables(&scene.tables).unwrap();
+    assert_eq!(memory.queued(), 0);
+    memory.feed(&scene.text.slice(0, scene.settings.chunk)).unwrap();
+}
+
 /// Nothing that follows from them is out of bounds or unordered: the emulator would say so. Many entries share a slot, and no bound
 /// keeps sums finite.
 #[test]

@@ -60,9 +60,9 @@ fn opening() {
 fn two_devices() {
     use fwpkm_gpu::{Backend, Error, Memory, Resident, Tile, Variant, cuda::Cuda};
     let (one, other) = (Cuda::new(0).unwrap(), Cuda::new(1).unwrap());
-    // Another stream of the same device is none of another device.
-    let again = Cuda::new(0).unwrap();
-    let [ours, theirs, too] = [&one, &other, &again].map(|device| {
+    // Work on another stream of the same device has no order with this one's.
+    let (apart, again) = (Cuda::new(0).unwrap(), Cuda::with_stream(one.stream().clone()).unwrap());
+    let [ours, theirs, unordered, too] = [&one, &other, &apart, &again].map(|device| {
         let buffer = device.allocate("buffer", 256).unwrap();
         device.zero(&buffer).unwrap();
         buffer
@@ -77,6 +77,7 @@ fn two_devices() {
         one.copy(&ours, 0, &theirs, 0, 4),
         one.copy(&theirs, 0, &ours, 0, 4),
         one.zero(&theirs),
+        one.copy(&ours, 0, &unordered, 0, 4),
         {
             let mut memory = Memory::new(one, s, scene.rules, scene.tables, variant).unwrap();
             let tokens = Resident { tokens: 1, sequences: 1, queries: &theirs, values: &ours, gates: None, mask: None };

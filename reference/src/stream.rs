@@ -316,7 +316,7 @@ impl<S: Scalar> Memory<S> {
         let counted = Counted { slots: counted.selected.slots.view(), samples };
         let step = chunk::step(&self.stages, settings, &self.rules, tables, &chunk, reading, &counted, self.steps)?;
         chunk::apply(&self.stages, &self.settings, &mut self.tables, &step);
-        self.steps += 1;
+        self.steps = self.steps.saturating_add(1);
         self.queue.keep_last(keep);
         let report = StepReport {
             pair_losses: step.memorized.pair_losses.clone(),
