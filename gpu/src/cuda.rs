@@ -150,9 +150,10 @@ impl Cuda {
     fn at(&self, buffer: &Buffer, offset: usize, bytes: usize) -> Result<CUdeviceptr> {
         if !self.owns(buffer) {
             let (theirs, ours) = (buffer.stream.context().ordinal(), self.context.ordinal());
-            let reason = match theirs == ours {
-                true => format!("a buffer of another stream of device {ours}; Cuda::with_stream shares one"),
-                false => format!("a buffer of device {theirs} cannot be used on device {ours}"),
+            let reason = if theirs == ours {
+                format!("a buffer of another stream of device {ours}; Cuda::with_stream shares one")
+            } else {
+                format!("a buffer of device {theirs} cannot be used on device {ours}")
             };
             return Err(Error::misuse("buffer", reason));
         }
