@@ -34,7 +34,7 @@ pub fn run<B: Backend>(backend: B, problem: &Problem, variant: Variant) -> Resul
     let problem = problem.rounded(Numbers::F32);
     let plan = &problem.plan;
     let stages = Stages::<f32>::specification();
-    let walk = Walk { plan, stages, order: Order::Specification, choices: None, as_specified: true };
+    let walk = Walk { plan, stages, order: Order::Specification, choices: None, exchanged: &[], as_specified: true };
     let (tokens, projected) = walk.tokens(&problem)?;
     let (settings, rules) = (plan.settings.clone(), plan.rules.clone());
     let mut memory = Memory::new(backend, settings, rules, cast_tables(&problem.tables), variant)?;

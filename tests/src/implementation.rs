@@ -96,7 +96,7 @@ impl Implementation {
     /// # Errors   those of the interpreter
     pub fn run_with<S: Element>(&self, problem: &Problem, stages: Stages<S>) -> Result<Outputs> {
         let plan = self.plan(&problem.plan);
-        let walk = Walk { plan: &plan, stages, order: self.order(), choices: None, as_specified: true };
+        let walk = Walk { plan: &plan, stages, order: self.order(), choices: None, exchanged: &[], as_specified: true };
         let mut outputs = match walk.order {
             Order::TablesPerSequence => of_sequences(problem, |problem| walk.run(problem), &plan),
             Order::SequencesInTurn => {

@@ -35,6 +35,7 @@ use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
 use crate::walk::{Event, Order, Walk, Walked, events};
 use recorded::Recorded;
+use stages::Staged;
 
 /// What an implementation says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -110,9 +111,10 @@ pub fn judge(
     let recorded = Recorded::new(outputs);
     let events = events(&plan, problem.tokens)?;
     let first = FirstStep::of(&events, problem.tokens);
-    let (of_stages, choices) = match declared.numbers {
+    let Staged { checks: of_stages, choices, off } = match declared.numbers {
         _ if oracle.order() != Order::Specification => {
-            (Vec::new(), choices_of(&problem, oracle, declared.numbers, &recorded))
+            let choices = choices_of(&problem, oracle, declared.numbers, &recorded);
+            Staged { checks: Vec::new(), choices, off: None }
         }
         Numbers::F64 => stages::checks::<53>(&problem, oracle, &plan, declared, &recorded, &first)?,
         _ => stages::checks::<24>(&problem, oracle, &plan, declared, &recorded, &first)?,
@@ -139,8 +141,17 @@ pub fn judge(
     checks.extend(of_stages.into_iter().filter(|check| !reported.contains(&&check.tensor)));
     let in_one_step = first.is_all_of(&problem) && walk.order == Order::Specification;
     if !in_one_step || !reported.is_empty() {
-        let (walked, expected) = (walked.as_ref(), &expected);
-        let replayed = replay::Replayed { problem: &problem, oracle, plan: &plan, walked, expected, reported };
+        let (walked, expected, choices) = (walked.as_ref(), &expected, choices.as_ref());
+        let replayed = replay::Replayed {
+            problem: &problem,
+            oracle,
+            plan: &plan,
+            walked,
+            expected,
+            reported,
+            choices,
+            initial: off,
+        };
         let (more, certain) = replayed.checks(declared, &recorded, &first)?;
         for fault in
             checks.iter_mut().take(faulty.len()).filter(|fault| replay::step_of(&fault.tensor) >= Some(certain))
@@ -256,5 +267,5 @@ fn widened(selected: &Selected<f32>) -> Selected<f64> {
 
 /// A walk with choices of its own.
 pub(crate) fn walk_of<'a, S>(plan: &'a Plan, stages: Stages<S>, oracle: &Implementation) -> Walk<'a, S> {
-    Walk { plan, stages, order: oracle.order(), choices: None, as_specified: true }
+    Walk { plan, stages, order: oracle.order(), choices: None, exchanged: &[], as_specified: true }
 }

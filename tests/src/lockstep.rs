@@ -38,7 +38,8 @@ pub fn cases(problem: &Problem) -> Result<Vec<Problem>> {
     let specification = Implementation::specification();
     let plan = specification.plan(&problem.plan);
     let stages: Stages<f64> = specification.stages(Numbers::F64);
-    let walk = Walk { plan: &plan, stages, order: specification.order(), choices: None, as_specified: true };
+    let walk =
+        Walk { plan: &plan, stages, order: specification.order(), choices: None, exchanged: &[], as_specified: true };
     let walked = walk.run(problem)?;
     let mut tables = problem.tables.clone();
     let mut cases = Vec::new();

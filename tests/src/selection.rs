@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use fwpkm_reference::Scalar;
+use fwpkm_reference::chunk::Reading;
 use fwpkm_reference::select::Selected;
-use ndarray::{Array2, Array4, Array5, s};
+use ndarray::{Array2, Array4, Array5, Axis, s};
 
 /// The slots an implementation chose.
 #[derive(Clone, Debug)]
@@ -15,6 +16,36 @@ pub struct Choices {
     pub half_indices: Option<Array5<i64>>,
     /// The whole choice of each row (token, sequence), where it was made by another rule than the specification's.
     pub selected: Option<Selected<f64>>,
+}
+
+/// Two sub-keys of a half that change places where a step is taken: each then has the other's score.   [NUM-11]
+///
+/// The first is chosen and in no slot, the second is not chosen; so only what ADR computes can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The token that was read.
+    pub token: usize,
+    /// Its sequence.
+    pub sequence: usize,
+    /// The head.
+    pub head: usize,
+    /// The half.
+    pub half: usize,
+    /// The two sub-keys.
+    pub sub_keys: [usize; 2],
+}
+
+impl Exchange {
+    /// Makes the exchange in a reading of the tokens from `start` on; rows are (token, sequence).
+    pub fn make<S: Scalar>(&self, start: usize, sequences: usize, reading: &mut Reading<S>) {
+        let Self { token, sequence, head, half, sub_keys: [chosen, other] } = *self;
+        let row = (token - start) * sequences + sequence;
+        reading.scores.swap([row, head, half, chosen], [row, head, half, other]);
+        let mut indices = reading.selected.half_indices.slice_mut(s![row, head, half, ..]);
+        if let Some(place) = indices.iter().position(|&i| i == chosen) {
+            indices[place] = other;
+        }
+    }
 }
 
 /// How much worse than its best an adopted choice of slots is; 0 where the two agree.           [NUM-6]
@@ -31,6 +62,32 @@ pub struct Gap {
 }
 
 impl Choices {
+    /// What the readings of all tokens chose, or adopted; none where there is no reading.
+    pub fn made(readings: &[(usize, Reading<f64>)], sequences: usize) -> Option<Self> {
+        macro_rules! joined {
+            ($field:ident) => {
+                ndarray::concatenate(
+                    Axis(0),
+                    &readings.iter().map(|(_, reading)| reading.selected.$field.view()).collect::<Vec<_>>(),
+                )
+                .ok()?
+            };
+        }
+        let selected = Selected {
+            half_indices: joined!(half_indices),
+            half_scores: joined!(half_scores),
+            ranks: joined!(ranks),
+            pair_scores: joined!(pair_scores),
+            slots: joined!(slots),
+        };
+        let (rows, heads, k) = selected.slots.dim();
+        let (tokens, integers) = (rows / sequences, |index: usize| index as i64);
+        let slots = selected.slots.mapv(integers).into_shape_with_order((tokens, sequences, heads, k)).ok()?;
+        let half_indices = selected.half_indices.mapv(integers);
+        let half_indices = half_indices.into_shape_with_order((tokens, sequences, heads, 2, k)).ok();
+        Some(Self { slots, half_indices, selected: Some(selected) })
+    }
+
     /// Puts these choices in the place of a reading's own where another rule made them.
     ///
     /// # Shapes   as [`Choices::adopt`]

@@ -19,7 +19,7 @@ use ndarray::{Array2, s};
 use crate::error::Result;
 use crate::problem::{Problem, Text, Tokens, cast, cast_projection, cast_tables};
 use crate::run::Plan;
-use crate::selection::{Choices, Gap};
+use crate::selection::{Choices, Exchange, Gap};
 use rows::reads_by_sequence;
 pub(crate) use rows::{cast_tokens, chunk_of, gathered, memory_tokens, rows_of};
 pub use schedule::{Due, Event, Order, events};
@@ -37,6 +37,8 @@ pub struct Walked<S> {
     pub trace: Trace<S>,
     /// How much worse than its best the adopted choice of each reading is: see [`Choices::adopt`]; [rows, heads].
     pub gaps: Vec<Array2<Gap>>,
+    /// The tokens of each step that was taken from their first readings; none where the chunk was read again.
+    pub first_readings: Vec<Option<Range<usize>>>,
     /// The last tables.
     pub tables: Tables<S>,
 }
@@ -52,6 +54,8 @@ pub struct Walk<'a, S> {
     pub order: Order,
     /// Choices to follow.
     pub choices: Option<&'a Choices>,
+    /// Sub-keys that change places in what steps are taken from, where that is not read again.
+    pub exchanged: &'a [Exchange],
     /// Whether its own choices are the specification's, given the scores.
     pub as_specified: bool,
 }
@@ -71,6 +75,7 @@ impl<S: Scalar> Walk<'_, S> {
             output: None,
             trace: Trace::default(),
             gaps: Vec::new(),
+            first_readings: Vec::new(),
         };
         let mut late = Vec::new();
         let (mut since_step, mut since_reset) = (0, 0);
@@ -177,8 +182,8 @@ impl<S: Scalar> Walk<'_, S> {
         let chunk = chunk_of(&walked.tokens, due, self.plan.settings.lookahead);
         let drop = self.plan.settings.border == Border::Drop && self.order == Order::Specification;
         let first = walked.trace.steps.is_empty() && self.order == Order::Specification;
-        let same = (drop || first) && due.queries.start >= since_reset;
-        let reading = if same || self.order == Order::FirstReading {
+        let same = (drop || first) && due.queries.start >= since_reset || self.order == Order::FirstReading;
+        let reading = if same {
             // Under drop, and before the first step, these are the readings with the very tables of the moment: but for a reset.
             gathered(&walked.trace.readings, due.queries.clone(), chunk.sequences())?
         } else {
@@ -186,7 +191,14 @@ impl<S: Scalar> Walk<'_, S> {
         };
         let counted = gathered(&walked.trace.readings, due.counted.clone(), chunk.sequences());
         let counted = if due.counted == due.queries { reading.clone() } else { counted? };
-        let mut step = self.computed(&walked.tables, &chunk, &reading, &counted, due)?;
+        let mut turned = None;
+        for exchange in self.exchanged.iter().filter(|exchange| same && due.queries.contains(&exchange.token)) {
+            let turned = turned.get_or_insert_with(|| reading.clone());
+            exchange.make(due.queries.start, chunk.sequences(), turned);
+        }
+        let of_step = turned.as_ref().unwrap_or(&reading);
+        let mut step = self.computed(&walked.tables, &chunk, of_step, &counted, due)?;
+        walked.first_readings.push(same.then(|| due.queries.clone()));
         let mut traced = reading;
         if matches!(self.order, Order::SubKeysFirst | Order::SlotValuesFirst) {
             let mut between = walked.tables.clone();

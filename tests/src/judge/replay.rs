@@ -3,45 +3,37 @@
 //! ```text
 //! oracle     the case in f64, every slot chosen as the implementation chose it
 //! injected   the same in the implementation's arithmetic, every result of a stage times 1 + ξ·u, ξ drawn from ±1
-//! envelope   the largest difference of any injected run from the oracle in a row of the tensor, or the root mean square of
-//!            these over the whole tensor, whichever is larger
+//! turned     more of these, with choices of sub-keys that rounding may turn, where they were not recorded
+//! envelope   the largest difference of any of these runs from the oracle in a row of the tensor, or the root mean square of
+//!            those of the injected ones over the whole tensor, whichever is larger
 //! bound      8 times the envelope, and four roundings of the number itself
 //! ```
 
+mod injected;
+mod near_ties;
 pub(super) mod noise;
 
-use fwpkm_reference::TracedStep;
-use fwpkm_reference::select::Selected;
+use fwpkm_reference::rules::Kept;
 use fwpkm_spec::{Data, Label};
-use ndarray::ArrayD;
+use ndarray::{Array4, ArrayD};
 
 use super::check::{Check, NOT_ASKED, Verdict, unravel};
 use super::choices::wrong_half;
 use super::clauses::clause_of;
 use super::recorded::Recorded;
 use super::{Declaration, FirstStep};
-use crate::element::Element;
 use crate::error::Result;
 use crate::implementation::Implementation;
 use crate::numbers::Numbers;
-use crate::outputs::of_walk;
 use crate::problem::Problem;
 use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
-use crate::walk::{Order, Walk, Walked};
-use noise::{LOUD, drawn, noise};
+use crate::walk::{Order, Walked};
+use injected::Injected;
 
-/// The bound over the envelope.
-const FACTOR: f64 = 8.0;
-
-/// Runs with rounding injected, and how far they choose the same slots as the oracle.
-struct Injected {
-    runs: Vec<Outputs>,
-    /// Steps up to the first one whose chunk, read again, may choose otherwise.
-    steps: usize,
-    /// Tokens read before that step.
-    tokens: usize,
-}
+/// What choices are made from.
+const HALF_SCORES: &str = "trace.score.half_scores";
+const PAIR_SCORES: &str = "trace.select.pair_scores";
 
 /// A case that the oracle has run.
 pub(crate) struct Replayed<'a> {
@@ -53,6 +45,10 @@ pub(crate) struct Replayed<'a> {
     pub(crate) expected: &'a Outputs,
     /// Tensors that are reported otherwise than they are computed.
     pub(crate) reported: Vec<&'a String>,
+    /// The choices that are followed, where there are any.
+    pub(crate) choices: Option<&'a Choices>,
+    /// Bounds of the half scores of the first tokens by NUM-2: [rows, heads, 2, n].
+    pub(crate) initial: Option<Array4<f64>>,
 }
 
 impl Replayed<'_> {
@@ -65,8 +61,8 @@ impl Replayed<'_> {
     ) -> Result<(Vec<Check>, usize)> {
         let stagewise = self.walked.is_some() && self.oracle.order() == Order::Specification;
         let injected = match declared.numbers {
-            Numbers::F64 => self.injected::<f64>(declared)?,
-            _ => self.injected::<f32>(declared)?,
+            Numbers::F64 => self.injected::<f64>(declared, recorded)?,
+            _ => self.injected::<f32>(declared, recorded)?,
         };
         let skipped = if stagewise { first.tokens } else { 0 };
         let reads = self.expected.get("out.reads").and_then(|reads| recorded.real("out.reads", &reads.shape)).is_some();
@@ -108,7 +104,7 @@ impl Replayed<'_> {
                 continue;
             }
             let Some(found) = recorded.real(name, &expected.shape) else { continue };
-            let bounds = self.bounds(name, &injected, declared.numbers);
+            let bounds = injected.bounds(name, self.expected, declared.numbers);
             let expected_numbers = expected.data.to_f64();
             let pairs: Vec<(f64, f64)> = expected_numbers
                 .iter()
@@ -134,63 +130,10 @@ impl Replayed<'_> {
         made_for.map_or_else(|| clause_of(name, &self.plan.settings).into(), ToString::to_string)
     }
 
-    /// Runs with rounding injected.
-    fn injected<S: Element>(&self, declared: Declaration) -> Result<Injected> {
-        let choices = self.walked.and_then(|walked| followed(walked, self.problem.sequences));
-        let mut injected = Injected { runs: Vec::new(), steps: usize::MAX, tokens: self.problem.tokens };
-        for (number, keep) in noise::<S>(declared.numbers).into_iter().enumerate() {
-            let mut stages = self.oracle.stages_with(Numbers::F64, declared.distance);
-            stages.keep = Some(keep);
-            let as_specified = self.oracle.selects_as_specified();
-            let walk =
-                Walk { choices: choices.as_ref(), as_specified, ..super::walk_of(self.plan, stages, self.oracle) };
-            let Some(oracle) = self.walked else {
-                let outputs = self.oracle.run_with(self.problem, walk.stages)?;
-                if let Some(token) = self.first_other_choice(&outputs) {
-                    (injected.steps, injected.tokens) = (0, injected.tokens.min(token));
-                }
-                if number >= LOUD {
-                    injected.runs.push(outputs);
-                }
-                continue;
-            };
-            let walked = walk.run(self.problem)?;
-            let steps = oracle.trace.steps.iter().zip(&walked.trace.steps).take_while(|(a, b)| chooses_the_same(a, b));
-            let steps = steps.count();
-            if let Some(step) = oracle.trace.steps.get(steps).filter(|_| steps < injected.steps) {
-                injected.steps = steps;
-                injected.tokens = oracle.trace.readings[..step.after].iter().map(|(tokens, _)| tokens).sum();
-            }
-            if number >= LOUD {
-                let mut outputs = of_walk(&walked, self.problem, self.plan)?;
-                self.oracle.report(&mut outputs, self.problem, self.plan);
-                self.disturb(&mut outputs, declared.numbers, number);
-                injected.runs.push(outputs);
-            }
-        }
-        Ok(injected)
-    }
-
-    /// Rounding of what is reported otherwise than it is computed.
-    fn disturb(&self, outputs: &mut Outputs, numbers: Numbers, seed: usize) {
-        for name in &self.reported {
-            let Some(tensor) = outputs.get_mut(*name) else { continue };
-            if matches!(tensor.data, Data::I64(_)) {
-                continue;
-            }
-            // Several roundings make one reported number.
-            let of =
-                |(place, x): (usize, f64)| x * (1.0 + 4.0 * numbers.unit_roundoff() * drawn(place as u64, seed as u64));
-            tensor.data = Data::F64(tensor.data.to_f64().into_iter().enumerate().map(of).collect());
-        }
-    }
-
-    /// The first token for which other slots were chosen than the oracle's.
-    fn first_other_choice(&self, outputs: &Outputs) -> Option<usize> {
-        let (own, other) = (self.expected.get("out.indices")?, outputs.get("out.indices")?);
-        let (own, other) = (own.data.to_i64()?, other.data.to_i64()?);
-        let differing = own.iter().zip(&other).enumerate().filter(|(_, (a, b))| a != b);
-        differing.map(|(flat, _)| unravel(flat, &self.expected["out.indices"].shape)[1]).min()
+    /// Whether sub-keys may have been chosen or kept that nothing recorded tells.
+    fn halves_are_open(&self) -> bool {
+        let recorded = self.choices.is_some_and(|choices| choices.half_indices.is_some());
+        self.oracle.selects_as_specified() && (!recorded || self.plan.rules.kept == Kept::Ties)
     }
 
     /// Whether a number of a tensor does not depend on a choice that rounding may turn.
@@ -204,35 +147,14 @@ impl Replayed<'_> {
         }
     }
 
-    /// The bound of every number of a tensor.
-    fn bounds(&self, name: &str, injected: &Injected, numbers: Numbers) -> Vec<f64> {
-        let expected = &self.expected[name];
-        let numbers_expected = expected.data.to_f64();
-        let mut envelope = vec![0.0f64; numbers_expected.len()];
-        for run in &injected.runs {
-            let same = run.get(name).filter(|tensor| tensor.shape == expected.shape);
-            let Some(tensor) = same else { return vec![f64::INFINITY; numbers_expected.len()] };
-            for (most, (x, y)) in envelope.iter_mut().zip(numbers_expected.iter().zip(tensor.data.to_f64())) {
-                *most = most.max((x - y).abs());
-            }
-        }
-        let width = expected.shape.last().copied().unwrap_or(1).max(1);
-        let rounding =
-            |x: f64| 4.0 * numbers.unit_roundoff() * x.abs() + numbers.spacing().max(f64::from(f32::MIN_POSITIVE));
-        let squares: f64 = envelope.iter().map(|x| x * x).sum();
-        let typical = (squares / envelope.len().max(1) as f64).sqrt();
-        let of_row = |row: &[f64]| row.iter().fold(typical, |most, x| most.max(*x));
-        let rows = envelope.chunks(width).zip(numbers_expected.chunks(width));
-        rows.flat_map(|(row, x)| x.iter().map(move |x| FACTOR * of_row(row) + rounding(*x))).collect()
-    }
-
     /// SEL-1: choices of sub-keys after the first step, by the oracle's scores.
     fn halves(&self, injected: &Injected, numbers: Numbers, skipped: usize, found: &ArrayD<i64>) -> Check {
-        let (scores, name) = ("trace.score.half_scores", "trace.select.half_indices");
+        let name = "trace.select.half_indices";
         let (n, k) = (self.plan.settings.sub_keys, self.plan.settings.top_k);
         let mut check = Check::without_numbers(&self.clause(name), name, Verdict::Conforms, "");
         check.reason = None;
-        let (values, bounds) = (self.expected[scores].data.to_f64(), self.bounds(scores, injected, numbers));
+        let (values, bounds) =
+            (self.expected[HALF_SCORES].data.to_f64(), injected.bounds(HALF_SCORES, self.expected, numbers));
         let found: Vec<i64> = found.iter().copied().collect();
         for (row, chosen) in found.chunks(k).enumerate() {
             let at = unravel(row * k, &self.expected[name].shape);
@@ -258,8 +180,7 @@ impl Replayed<'_> {
     /// SEL: choices after the first step that rounding does not explain.
     fn choices(&self, injected: &Injected, numbers: Numbers, skipped: usize) -> Option<Check> {
         let walked = self.walked?;
-        let name = "trace.select.pair_scores";
-        let bounds = self.bounds(name, injected, numbers);
+        let bounds = injected.bounds(PAIR_SCORES, self.expected, numbers);
         let (b, t, heads) = (self.problem.sequences, self.problem.tokens, self.plan.settings.heads);
         let k = self.plan.settings.top_k;
         let ordered = self.oracle.orders_slots();
@@ -300,54 +221,9 @@ fn best_of(scores: &[f64], k: usize) -> Vec<usize> {
     order
 }
 
-/// Whether two readings of a chunk choose the same sub-keys and slots, in whatever order
-fn chooses_the_same<S, R>(a: &TracedStep<S>, b: &TracedStep<R>) -> bool {
-    let sorted = |mut list: Vec<usize>| {
-        list.sort_unstable();
-        list
-    };
-    let (a, b) = (&a.reading.selected, &b.reading.selected);
-    let slots = a.slots.rows().into_iter().zip(b.slots.rows());
-    let halves = a.half_indices.rows().into_iter().zip(b.half_indices.rows());
-    slots.chain(halves).all(|(a, b)| sorted(a.to_vec()) == sorted(b.to_vec()))
-}
-
-/// What a walk chose or adopted.
-fn followed(walked: &Walked<f64>, sequences: usize) -> Option<Choices> {
-    let selected: Vec<_> = walked.trace.readings.iter().map(|(_, reading)| &reading.selected).collect();
-    let slots: Vec<_> = selected.iter().map(|selected| selected.slots.view()).collect();
-    let slots = ndarray::concatenate(ndarray::Axis(0), &slots).ok()?;
-    let halves: Vec<_> = selected.iter().map(|selected| selected.half_indices.view()).collect();
-    let halves = ndarray::concatenate(ndarray::Axis(0), &halves).ok()?;
-    let (rows, heads, k) = slots.dim();
-    let (tokens, integers) = (rows / sequences, |index: usize| index as i64);
-    Some(Choices {
-        slots: slots.mapv(integers).into_shape_with_order((tokens, sequences, heads, k)).ok()?,
-        selected: Some(whole(&selected)?),
-        half_indices: halves.mapv(integers).into_shape_with_order((tokens, sequences, heads, 2, k)).ok(),
-    })
-}
-
 /// The step that a tensor belongs to
 pub(crate) fn step_of(name: &str) -> Option<usize> {
     name.rsplit_once('.').and_then(|(_, last)| last.parse().ok())
-}
-
-/// The choices of several readings as one.
-fn whole(parts: &[&Selected<f64>]) -> Option<Selected<f64>> {
-    macro_rules! joined {
-        ($field:ident) => {
-            ndarray::concatenate(ndarray::Axis(0), &parts.iter().map(|part| part.$field.view()).collect::<Vec<_>>())
-                .ok()?
-        };
-    }
-    Some(Selected {
-        half_indices: joined!(half_indices),
-        half_scores: joined!(half_scores),
-        ranks: joined!(ranks),
-        pair_scores: joined!(pair_scores),
-        slots: joined!(slots),
-    })
 }
 
 fn is_by_token(name: &str) -> bool {

@@ -9,7 +9,7 @@ use fwpkm_reference::chunk::{self, Reading, Stages};
 use fwpkm_reference::numerics::Bounded;
 use fwpkm_reference::projection::Projected;
 use fwpkm_reference::{Scalar, Tables};
-use ndarray::{Array, Array2, ArrayD, ArrayView, Axis, Dimension, s};
+use ndarray::{Array, Array2, Array4, ArrayD, ArrayView, Axis, Dimension, s};
 
 use super::check::{Check, allowed};
 use super::clauses::clause_of;
@@ -36,11 +36,22 @@ struct Stagewise<'a, const D: u32> {
     scores_recorded: bool,
     /// Whether the sub-keys of the halves are known: recorded, or certain by their scores.
     halves_known: bool,
+    /// How far half scores may be off, for choosing.
+    off: Option<Array4<f64>>,
     checks: Vec<Check>,
 }
 
+/// What the stages tell replay.
+pub(crate) struct Staged {
+    /// What was judged.
+    pub(crate) checks: Vec<Check>,
+    /// The choices to follow.
+    pub(crate) choices: Option<Choices>,
+    /// How far half scores of the first rows (token, sequence) may be off: [rows, heads, 2, n].
+    pub(crate) off: Option<Array4<f64>>,
+}
+
 /// Checks everything that the initial tables determine: projections, the readings before the first step, that step, outputs.
-/// Gives the choices that replay is to follow as well.
 pub(crate) fn checks<const D: u32>(
     problem: &Problem,
     oracle: &Implementation,
@@ -48,7 +59,7 @@ pub(crate) fn checks<const D: u32>(
     declared: Declaration,
     recorded: &Recorded,
     first: &FirstStep,
-) -> Result<(Vec<Check>, Option<Choices>)> {
+) -> Result<Staged> {
     let stages: Stages<Bounded<D>> = oracle.stages_with(Numbers::F32, declared.distance);
     let walk = super::walk_of(plan, stages, oracle);
     let choices = super::choices_of(problem, oracle, declared.numbers, recorded);
@@ -63,10 +74,11 @@ pub(crate) fn checks<const D: u32>(
         oracle,
         scores_recorded,
         halves_known: true,
+        off: None,
         checks: Vec::new(),
     };
     stagewise.all(first)?;
-    Ok((stagewise.checks, stagewise.choices))
+    Ok(Staged { checks: stagewise.checks, choices: stagewise.choices, off: stagewise.off })
 }
 
 impl<const D: u32> Stagewise<'_, D> {
@@ -218,6 +230,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let scores = (stages.score)(&settings, tables.sub_keys.view(), chunk.query_halves(&settings).view());
         let scores = self.check_rows("trace.score.half_scores", &[heads, 2, n], scores);
         let mut selected = (stages.select)(&settings, scores.view());
+        self.off = Some(scores.mapv(|score| self.known(score).1));
         let rows = scores.dim().0;
         match &self.choices {
             _ if self.oracle.selects_as_specified() => {}

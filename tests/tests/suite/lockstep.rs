@@ -207,8 +207,14 @@ fn num_11_lockstep_names_the_chunk_of_a_late_fault() {
         .into_iter()
         .filter(|case| {
             let case = case.rounded(Numbers::F32);
-            let walk =
-                Walk { plan: &case.plan, stages, order: Order::Specification, choices: None, as_specified: true };
+            let walk = Walk {
+                plan: &case.plan,
+                stages,
+                order: Order::Specification,
+                choices: None,
+                exchanged: &[],
+                as_specified: true,
+            };
             let outputs = of_walk(&walk.run(&case).unwrap(), &case, &case.plan).unwrap();
             let judgement = judged(&case, Numbers::F32, &outputs);
             if judgement.verdict() == Verdict::Differs {

@@ -7,6 +7,7 @@ mod gates;
 mod identified;
 mod judge;
 mod lockstep;
+mod near_ties;
 mod numerics_bounds;
 mod page;
 mod readme;
