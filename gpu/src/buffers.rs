@@ -87,10 +87,27 @@ fn words(numbers: &[usize]) -> usize {
 
 impl<B: Backend> TableBuffers<B> {
     pub(crate) fn new(backend: &B, settings: &Settings) -> Result<Self> {
+        let buffers = Self::allocate(backend, settings).map_err(|error| {
+            error.advising(|| {
+                let (slots, keys) = (settings.slots(), settings.heads * 2 * settings.sub_keys);
+                let of_slots = words(&[slots, settings.value_dim]).saturating_add(words(&[5, slots]));
+                let all = of_slots.saturating_add(words(&[2, keys, settings.half_dim()]));
+                format!(
+                    "the tables and what belongs to them take at least {all} bytes: lower sub_keys ({}), whose square is the number of \
+                     slots, value_dim ({}), key_dim ({}) or heads ({})",
+                    settings.sub_keys, settings.value_dim, settings.key_dim, settings.heads
+                )
+            })
+        })?;
+        buffers.clear(backend)?;
+        Ok(buffers)
+    }
+
+    fn allocate(backend: &B, settings: &Settings) -> Result<Self> {
         let keys = settings.heads * 2 * settings.sub_keys;
         let slots = settings.slots();
         let new = |name, numbers: &[usize]| backend.allocate(name, words(numbers));
-        let buffers = Self {
+        Ok(Self {
             sub_keys: new("sub_keys", &[keys, settings.half_dim()])?,
             slot_values: new("slot_values", &[slots, settings.value_dim])?,
             norms: new("norms", &[keys])?,
@@ -106,9 +123,7 @@ impl<B: Backend> TableBuffers<B> {
             marginal: new("marginal", &[2, settings.sub_keys])?,
             slopes: new("slopes", &[2, 2, settings.sub_keys, 2])?,
             report: new("report", &[3])?,
-        };
-        buffers.clear(backend)?;
-        Ok(buffers)
+        })
     }
 
     /// What every step leaves at 0.
@@ -132,15 +147,21 @@ impl<B: Backend> QueueBuffers<B> {
 }
 
 impl<B: Backend> ChunkBuffers<B> {
-    /// Buffers for `sequences` sequences; `simple`: the simple kernels run, which keep all distances.
+    /// Buffers for `sequences` sequences, as many as [`rows_of`] allows; `simple`: the simple kernels run, which keep all distances.
     pub(crate) fn new(backend: &B, settings: &Settings, rules: &Rules, sequences: usize, simple: bool) -> Result<Self> {
-        let tokens = capacity(settings);
-        let rows = tokens.saturating_mul(sequences);
-        let row_heads = rows.saturating_mul(settings.heads);
-        if row_heads > MOST_ROW_HEADS {
-            let (given, most) = (row_heads as u128, MOST_ROW_HEADS as u128);
-            return Err(Error::Limit { what: "(chunk + lookahead)·sequences·heads", given, most });
-        }
+        Self::allocate(backend, settings, rules, sequences, simple).map_err(|error| {
+            error.advising(|| {
+                format!(
+                    "use fewer sequences ({sequences}), a smaller chunk ({}) or a smaller lookahead ({})",
+                    settings.chunk, settings.lookahead
+                )
+            })
+        })
+    }
+
+    fn allocate(backend: &B, settings: &Settings, rules: &Rules, sequences: usize, simple: bool) -> Result<Self> {
+        let rows = rows_of(settings, sequences)?;
+        let row_heads = rows * settings.heads;
         let entries = row_heads * settings.top_k;
         let (n, k, units) = (settings.sub_keys, settings.top_k, row_heads * 2);
         let ties = rules.kept == Kept::Ties;
@@ -189,6 +210,19 @@ impl<B: Backend> ChunkBuffers<B> {
             bits,
         })
     }
+}
+
+/// Most rows that are queued at a time.
+///
+/// # Errors   `Error::Limit` where those are too many
+pub(crate) fn rows_of(settings: &Settings, sequences: usize) -> Result<usize> {
+    let rows = capacity(settings).saturating_mul(sequences);
+    let row_heads = rows.saturating_mul(settings.heads);
+    if row_heads <= MOST_ROW_HEADS {
+        return Ok(rows);
+    }
+    let (given, most) = (row_heads as u128, MOST_ROW_HEADS as u128);
+    Err(Error::Limit { what: "(chunk + lookahead)·sequences·heads", given, most })
 }
 
 /// Most tokens of a sequence that are queued at a time.

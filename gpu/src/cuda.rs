@@ -25,10 +25,33 @@ pub use record::Graph;
 use record::Recorder;
 pub use survey::{Device, Driver, Nvrtc, Survey};
 
+/// The Python package of the NVRTC that is looked for, and the folder of its libraries in site-packages.
+pub const NVRTC_WHEEL: (&str, &str) = crate::error::NVRTC_WHEEL;
+
 /// Major number of the compute capability that the kernels need.
 const NEEDED_CAPABILITY: i32 = 8;
-/// The oldest driver with all calls that are made, as the version of CUDA it supports.
-const NEEDED_DRIVER: (i32, i32) = (12, 8);
+/// The oldest driver with all calls that are made, as the version of CUDA it supports: those of 13.0 and later are in 12.8 already.
+const NEEDED_DRIVER: (i32, i32) = {
+    const VERSIONS: [(bool, (i32, i32)); 12] = [
+        (cfg!(feature = "cuda-11040"), (11, 4)),
+        (cfg!(feature = "cuda-11050"), (11, 5)),
+        (cfg!(feature = "cuda-11060"), (11, 6)),
+        (cfg!(feature = "cuda-11070"), (11, 7)),
+        (cfg!(feature = "cuda-11080"), (11, 8)),
+        (cfg!(feature = "cuda-12000"), (12, 0)),
+        (cfg!(feature = "cuda-12010"), (12, 1)),
+        (cfg!(feature = "cuda-12020"), (12, 2)),
+        (cfg!(feature = "cuda-12030"), (12, 3)),
+        (cfg!(feature = "cuda-12040"), (12, 4)),
+        (cfg!(feature = "cuda-12050"), (12, 5)),
+        (cfg!(feature = "cuda-12060"), (12, 6)),
+    ];
+    let mut at = 0;
+    while at < VERSIONS.len() && !VERSIONS[at].0 {
+        at += 1;
+    }
+    if at < VERSIONS.len() { VERSIONS[at].1 } else { (12, 8) }
+};
 
 /// A CUDA device with one stream.
 #[derive(Debug)]
@@ -187,6 +210,15 @@ fn needed_driver(nvrtc: (i32, i32)) -> (i32, i32) {
     NEEDED_DRIVER.max((nvrtc.0, 0))
 }
 
+/// Bytes of memory that nobody has, on the device of this thread's context; none where the driver does not say.
+#[expect(unsafe_code, reason = "a query of the driver")]
+fn free() -> Option<usize> {
+    // cudarc panics at a call that a driver lacks, as the one whose device is the emulator does.
+    // SAFETY: the library was found before; the call is only looked for.
+    let is_there = unsafe { sys::culib().get::<unsafe extern "C" fn()>(b"cuMemGetInfo_v2") }.is_ok();
+    is_there.then(|| result::mem_get_info().ok()).flatten().map(|(free, _)| free)
+}
+
 fn driver(call: &str, error: DriverError) -> Error {
     Error::Device { call: call.into(), reason: error.to_string() }
 }
@@ -244,9 +276,7 @@ unsafe impl Backend for Cuda {
         // SAFETY: the memory is written before it is read: the emulator checks that of every kernel.
         match unsafe { result::malloc_sync(bytes) } {
             Ok(pointer) => Ok(Buffer { pointer, bytes, stream: self.stream.clone(), borrowed: false }),
-            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                Err(Error::OutOfMemory { buffer: name, bytes })
-            }
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(Error::out_of_memory(name, bytes, free())),
             Err(error) => Err(driver("cuMemAlloc", error)),
         }
     }

@@ -183,7 +183,7 @@ unsafe impl Backend for Emulator {
         // SAFETY: the name is copied.
         let memory = unsafe { emulator_allocate(text.as_ptr(), bytes) };
         if memory.is_null() {
-            Err(Error::OutOfMemory { buffer: name, bytes })
+            Err(Error::out_of_memory(name, bytes, None))
         } else {
             let room = (bytes as u64).next_multiple_of(512);
             let address = NEXT_ADDRESS.fetch_add(room, Ordering::Relaxed);

@@ -60,8 +60,9 @@ pub enum Error {
     },
     /// No run-time compiler.
     #[error(
-        "no NVRTC found (libnvrtc); install it with `pip install nvidia-cuda-nvrtc` and put the folder of its libraries, \
-         nvidia/cu13/lib, on LD_LIBRARY_PATH"
+        "no NVRTC found (libnvrtc); install it with `pip install {}` and put the folder of its libraries, {}, on LD_LIBRARY_PATH",
+        NVRTC_WHEEL.0,
+        NVRTC_WHEEL.1
     )]
     NoNvrtc,
     /// A device that is too old for the kernels.
@@ -73,12 +74,16 @@ pub enum Error {
         found: String,
     },
     /// The device's memory does not suffice.
-    #[error("no room for {buffer}, {bytes} bytes, on the device; use fewer sequences or a smaller chunk")]
+    #[error("no room for {buffer} on the device: {bytes} bytes were asked for{}; {advice}", there_are(*.free))]
     OutOfMemory {
         /// What it was for.
         buffer: &'static str,
         /// Its size.
         bytes: usize,
+        /// Bytes that are free, where the device tells.
+        free: Option<usize>,
+        /// What would need less.
+        advice: String,
     },
     /// A kernel that does not compile.
     #[error("the kernels do not compile for {architecture}: {log}")]
@@ -114,7 +119,51 @@ pub enum Error {
     },
 }
 
+/// The Python package of an NVRTC that the chosen version of CUDA finds, and the folder in it.
+pub(crate) const NVRTC_WHEEL: (&str, &str) = if cfg!(any(
+    feature = "cuda-11040",
+    feature = "cuda-11050",
+    feature = "cuda-11060",
+    feature = "cuda-11070",
+    feature = "cuda-11080"
+)) {
+    ("nvidia-cuda-nvrtc-cu11", "nvidia/cuda_nvrtc/lib")
+} else if cfg!(any(
+    feature = "cuda-12000",
+    feature = "cuda-12010",
+    feature = "cuda-12020",
+    feature = "cuda-12030",
+    feature = "cuda-12040",
+    feature = "cuda-12050",
+    feature = "cuda-12060",
+    feature = "cuda-12080",
+    feature = "cuda-12090"
+)) {
+    ("nvidia-cuda-nvrtc-cu12", "nvidia/cuda_nvrtc/lib")
+} else {
+    ("nvidia-cuda-nvrtc", "nvidia/cu13/lib")
+};
+
+fn there_are(free: Option<usize>) -> String {
+    free.map_or(String::new(), |free| format!(", {free} are free"))
+}
+
 impl Error {
+    /// A device without room for a buffer that nothing more is known of.
+    pub(crate) fn out_of_memory(buffer: &'static str, bytes: usize, free: Option<usize>) -> Self {
+        Self::OutOfMemory { buffer, bytes, free, advice: "ask for less, or free other memory of the device".into() }
+    }
+
+    /// The same, where it is known what would need less.
+    pub(crate) fn advising(self, advice: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::OutOfMemory { buffer, bytes, free, .. } => {
+                Self::OutOfMemory { buffer, bytes, free, advice: advice() }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn misuse(call: &str, reason: impl Into<String>) -> Self {
         Self::Misuse { call: call.into(), reason: reason.into() }
     }

@@ -15,7 +15,11 @@ use crate::transfer::host;
 impl<B: Backend> Memory<B> {
     /// Reads tokens with the tables of their moment and takes the steps that fall due.                  [STR-1]
     ///
-    /// # Errors   as the interpreter's feed; those of the device
+    /// The arrays are the interpreter's, sequences first; [`Memory::feed_resident`] takes tokens first.
+    ///
+    /// # Shapes   queries: [B, T, H·`d_k`]; values: [B, T, `d_v`]; gates, mask: [B, T]; gives reads: [B, T, `d_v`]; slots, weights:
+    ///   [B, T, H, k]; of each step, pair losses: [pairs, B]
+    /// # Errors   as the interpreter's feed; `Error::Limit` for too many sequences; those of the device
     pub fn feed(&mut self, tokens: &Tokens<f32>) -> Result<Fed<f32>> {
         self.guarded(|memory| memory.run(tokens, None))
     }
@@ -28,8 +32,8 @@ impl<B: Backend> Memory<B> {
     fn run(&mut self, tokens: &Tokens<f32>, mut trace: Option<&mut Trace>) -> Result<Fed<f32>> {
         check(self.settings(), tokens)?;
         self.accepts(tokens.sequences(), tokens.gates.is_some(), tokens.mask.is_some())?;
-        self.make_room(tokens.sequences())?;
         self.still_running()?;
+        self.make_room(tokens.sequences())?;
         let mut fed = self.nothing_fed(tokens);
         let writes = self.settings().writes;
         if writes && self.until_border() == 0 && !tokens.is_empty() {
@@ -40,14 +44,13 @@ impl<B: Backend> Memory<B> {
         while from < tokens.len() {
             let to = tokens.len().min(from.saturating_add(self.until_border()));
             self.put_rows(self.queued, &time_major(tokens, from, to))?;
-            if self.queued == 0 {
-                self.read = Read::Now;
-            }
-            self.driver.read(&self.tables, self.room()?, self.queued * tokens.sequences(), self.rows(to - from))?;
+            let (first, rows) = (self.rows(self.queued), self.rows(to - from));
+            self.driver.read(&self.tables, self.room()?, first, rows)?;
+            self.was_read(first, rows);
             self.check_flag()?;
             self.get_reading(&mut fed, from, to)?;
             if let Some(trace) = trace.as_deref_mut() {
-                trace.readings.push(self.reading(self.rows(self.queued), self.rows(to - from))?);
+                trace.readings.push(self.reading(first, rows)?);
             }
             if writes {
                 let slice = (self.queued, to - from);
@@ -63,8 +66,19 @@ impl<B: Backend> Memory<B> {
         Ok(fed)
     }
 
-    /// Closes the chunk early.                                                                           [STR-4]
+    /// Reads a whole text and closes its last chunk: feed, then flush. The step of the flush comes last in `steps`.     [STR-6]
     ///
+    /// # Shapes   as [`Memory::feed`]
+    /// # Errors   as [`Memory::feed`] and [`Memory::flush`]
+    pub fn read_text(&mut self, tokens: &Tokens<f32>) -> Result<Fed<f32>> {
+        let mut fed = self.feed(tokens)?;
+        fed.steps.extend(self.flush()?);
+        Ok(fed)
+    }
+
+    /// Closes the chunk early; gives nothing where there is nothing to close.                              [STR-4]
+    ///
+    /// # Shapes   of the step, pair losses: [pairs, B]
     /// # Errors   as the interpreter's flush; those of the device
     pub fn flush(&mut self) -> Result<Option<StepReport<f32>>> {
         self.guarded(|memory| memory.flush_with(None))
@@ -122,6 +136,7 @@ impl<B: Backend> Memory<B> {
     ) -> Result<StepReport<f32>> {
         let plan = self.planned(tokens, counted);
         self.driver.step(&self.tables, self.room()?, &plan)?;
+        self.was_stepped(&plan);
         self.check_flag()?;
         let report = self.report(plan.pair_rows)?;
         if let Some(trace) = trace {
@@ -150,7 +165,15 @@ impl<B: Backend> Memory<B> {
         }
     }
 
-    fn report(&self, pair_rows: usize) -> Result<StepReport<f32>> {
+    /// What the buffers hold after a step was launched
+    pub(crate) fn was_stepped(&mut self, plan: &StepPlan) {
+        (self.stepped, self.pair_rows) = (true, Some(plan.pair_rows));
+        if plan.reread {
+            self.readings = self.readings.max(plan.rows);
+        }
+    }
+
+    pub(crate) fn report(&self, pair_rows: usize) -> Result<StepReport<f32>> {
         let losses = self.get(&self.room()?.pair_losses, 0, pair_rows)?;
         let sequences = self.rows(1);
         let report: Vec<f32> = self.get(&self.tables.report, 0, 3)?;

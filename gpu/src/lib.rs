@@ -3,6 +3,21 @@
 //! The kernels stand in `kernels/`, one file per stage of the layer, each with the clauses it implements and its departures
 //! from the interpreter. [`Memory`] has the interpreter's calls. Results are within the error bounds of SPEC.md (NUM) of the
 //! interpreter's, and bit for bit the same for any cut of a text, tile, schedule and run.
+//!
+//! `examples/feed_resident.rs` feeds from buffers of the device. What every call gives after a failure stands in
+//! `docs/src/gpu.md`.
+//!
+//! # Version of CUDA
+//!
+//! The features `cuda-11040` to `cuda-13040`, and `cuda-version-from-build-system`, are those of
+//! [cudarc](https://docs.rs/cudarc), which calls the driver; the default is `cuda-13000`. All crates of a build share one cudarc, so
+//! all of them together choose exactly one. Where another crate chooses another, take this one without default features:
+//!
+//! ```toml
+//! fwpkm-gpu = { version = "0.1", default-features = false, features = ["cuda-12080"] }
+//! ```
+//!
+//! Without any feature the other crate's choice holds. With two, the build ends with an error.
 
 mod backend;
 mod buffers;
@@ -12,7 +27,9 @@ mod driver;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
+mod failures;
 mod feed;
+mod given;
 mod graphs;
 mod memory;
 mod resident;

@@ -1,12 +1,13 @@
 //! A memory on a device, with the calls of the interpreter's: feed, flush, resets, state.   BAT-2 ... BAT-5
 
-use fwpkm_reference::{Error as MemoryError, Rules, Settings, State, Tables};
+use fwpkm_reference::{Rules, Settings, State, Tables};
 use ndarray::Array2;
 
 use crate::backend::Backend;
-use crate::buffers::{ChunkBuffers, TableBuffers};
-use crate::driver::{CHUNKS, Driver, FLAG_NONE, Variant};
+use crate::buffers::{ChunkBuffers, TableBuffers, rows_of};
+use crate::driver::{CHUNKS, Driver, Variant};
 use crate::error::{Error, Result};
+use crate::failures::UNSEEN;
 use crate::transfer::{host, shaped4};
 
 /// What the buffers hold of the last reading.
@@ -31,30 +32,20 @@ pub struct Memory<B: Backend> {
     pub(crate) gates: bool,
     pub(crate) mask: bool,
     pub(crate) read: Read,
+    /// Rows, from the first of the queue, whose readings the buffers hold.
+    pub(crate) readings: usize,
+    /// Whether a step was launched, whose marginal and report the buffers hold.
+    pub(crate) stepped: bool,
+    /// Rows of that step's pairs, as long as the buffers hold their losses.
+    pub(crate) pair_rows: Option<usize>,
     pub(crate) steps: usize,
-    halted: Option<Error>,
+    /// What was not finite, once a call has said so.
+    pub(crate) halted: Option<Error>,
+    /// Whether tokens were fed from the device since the flag was last seen down.
+    pub(crate) unseen: bool,
     /// Why it is unknown what the tables and the queue hold, if it is.
-    interrupted: Option<Error>,
+    pub(crate) interrupted: Option<Error>,
 }
-
-/// What is checked of tokens from the device, as in kernels/input.cu; the first has number 1.
-pub(crate) const INPUTS: [&str; 3] = ["queries", "values", "gates"];
-
-/// What is not finite, by the numbers of kernels/prelude.cuh.
-const CHECKED: [(&str, &str); 10] = [
-    ("score", "half_scores"),
-    ("select", "pair_scores"),
-    ("read", "weights"),
-    ("read", "reads"),
-    ("memorize", "pair_losses"),
-    ("memorize", "value_gradient"),
-    ("memorize", "slot_values"),
-    ("address", "addressing_loss"),
-    ("address", "sub_key_gradient"),
-    ("address", "sub_keys"),
-];
-
-const UNSEEN: &str = "a chunk that was fed from the device failed; call settle, which says which";
 
 impl<B: Backend> Memory<B> {
     /// A memory with an empty queue.
@@ -81,8 +72,12 @@ impl<B: Backend> Memory<B> {
             gates: false,
             mask: false,
             read: Read::Before,
+            readings: 0,
+            stepped: false,
+            pair_rows: None,
             steps: 0,
             halted: None,
+            unseen: false,
             interrupted: None,
         };
         memory.put_tables(&from)?;
@@ -182,32 +177,28 @@ impl<B: Backend> Memory<B> {
         })
     }
 
-    /// Work on the device. After an error of the device only [`Memory::reset_tables`] is of use.
-    pub(crate) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.known()?;
-        work(self).inspect_err(|error| {
-            // A misuse in the middle of work leaves as little known.
-            if let Error::Device { call, reason } | Error::Misuse { call, reason } = error {
-                self.interrupted = Some(Error::Interrupted { call: call.clone(), reason: reason.clone() });
-            }
-        })
-    }
-
-    /// Whether a chunk fed from the device failed, and no call has said so yet.
-    fn failed_unseen(&self) -> Result<bool> {
-        Ok(self.halted.is_none() && self.get::<i32>(&self.tables.flag, 0, 1)? != [FLAG_NONE])
-    }
-
-    pub(crate) fn known(&self) -> Result<()> {
-        self.interrupted.clone().map_or(Ok(()), Err)
-    }
-
     /// Nothing is queued, and no step is under way.
     fn start_over(&mut self) -> Result<()> {
-        self.chunk = None;
-        self.driver.forget_graphs();
+        self.forget_chunk();
         self.queued = 0;
+        self.stepped = false;
         self.tables.clear(&self.driver.backend)
+    }
+
+    /// First of all, so that there is room for other buffers.
+    fn forget_chunk(&mut self) {
+        self.chunk = None;
+        (self.readings, self.pair_rows) = (0, None);
+        self.driver.forget_graphs();
+    }
+
+    /// Rows of the queue were read with the tables as they are, from the given one on.
+    pub(crate) fn was_read(&mut self, from: usize, rows: usize) {
+        if from == 0 {
+            (self.read, self.readings) = (Read::Now, rows);
+        } else if from <= self.readings {
+            self.readings = self.readings.max(from + rows);
+        }
     }
 
     pub(crate) fn number(&self) -> i32 {
@@ -224,60 +215,15 @@ impl<B: Backend> Memory<B> {
         self.chunk.as_ref().ok_or_else(missing)
     }
 
-    /// Buffers for this number of sequences, kept while it stays the same
+    /// Buffers for this number of sequences, kept while it stays the same, and where there cannot be others
     pub(crate) fn make_room(&mut self, sequences: usize) -> Result<()> {
         if self.chunk.as_ref().is_none_or(|chunk| chunk.sequences != sequences) {
-            self.chunk = None;
-            self.driver.forget_graphs();
+            rows_of(self.settings(), sequences)?;
+            self.forget_chunk();
             let (settings, rules) = (self.settings(), self.rules());
             let simple = self.driver.variant == Variant::Simple;
             self.chunk = Some(ChunkBuffers::new(&self.driver.backend, settings, rules, sequences, simple)?);
         }
         Ok(())
-    }
-
-    /// Nothing is raised, and the next step has the number that the host counts.
-    pub(crate) fn clear_flag(&mut self) -> Result<()> {
-        self.halted = None;
-        let none = FLAG_NONE;
-        self.driver.backend.write(&self.tables.flag, 0, &[none, none, none, none, self.number()])
-    }
-
-    pub(crate) fn still_running(&self) -> Result<()> {
-        self.halted.clone().map_or(Ok(()), Err)
-    }
-
-    /// Waits for the device; whether every number so far is finite                                        [NUM-7]
-    pub(crate) fn check_flag(&mut self) -> Result<()> {
-        let flag: Vec<i32> = self.get(&self.tables.flag, 0, 4)?;
-        if flag[0] == FLAG_NONE {
-            return Ok(());
-        }
-        // The flag holds the number of the step, or its last digits.
-        let behind = self.number().saturating_sub(flag[0] / 16);
-        let chunk = self.steps.saturating_sub(usize::try_from(behind).unwrap_or(0));
-        let error = match usize::try_from(flag[0] % 16).unwrap_or(0).checked_sub(1) {
-            None => self.not_finite(&flag[1..], chunk),
-            Some(tensor) => {
-                let (stage, tensor) = CHECKED.get(tensor).copied().unwrap_or(("numerics", "a number"));
-                MemoryError::Diverged { chunk, stage, tensor }.into()
-            }
-        };
-        self.halted = Some(error.clone());
-        if chunk < self.steps {
-            // Steps that were launched after it took nothing.
-            self.steps = chunk;
-            self.queued = 0;
-        }
-        Err(error)
-    }
-
-    /// The first of the numbers from the device that was not finite, tensor by tensor
-    fn not_finite(&self, rows: &[i32], chunk: usize) -> Error {
-        let tensors = INPUTS.iter().zip(rows);
-        let first = tensors.filter(|&(_, &row)| row != FLAG_NONE).map(|(&tensor, &row)| (tensor, row)).next();
-        let (tensor, row) = first.map_or(("a number", 0), |(tensor, row)| (tensor, usize::try_from(row).unwrap_or(0)));
-        let sequences = self.rows(1).max(1);
-        Error::NotFinite { tensor, chunk, token: row / sequences, sequence: row % sequences }
     }
 }

@@ -1,6 +1,6 @@
 //! Feeding from buffers of the device: nothing is copied to or from the host, and nothing waits.
 
-use fwpkm_reference::Error as MemoryError;
+use fwpkm_reference::{Error as MemoryError, StepReport};
 
 use crate::backend::Backend;
 use crate::driver::walk::Walk;
@@ -11,10 +11,10 @@ use crate::memory::{Memory, Read};
 /// Rows of one launch, so that it does not hold the device for long: a fraction of a second.
 const MOST_WALKED: usize = 1 << 20;
 
-/// Tokens on the device, tokens first, then sequences.
+/// Tokens on the device, tokens first, then sequences: number d of token t of sequence b stands at (t · B + b) · width + d. The
+/// arrays of [`Memory::feed`] are the other way round, [B, T, ..]: swap their first two axes before they are copied.
 ///
-/// # Shapes   queries: [tokens, sequences, H·`d_k`]; values: [tokens, sequences, `d_v`]; gates, mask (i32, 0 or 1): [tokens,
-///   sequences]
+/// # Shapes   queries: [T, B, H·`d_k`]; values: [T, B, `d_v`]; gates: [T, B]; mask (i32, 0 or 1): [T, B]; no gaps
 #[derive(Debug)]
 pub struct Resident<'a, Buffer> {
     /// T
@@ -32,14 +32,19 @@ pub struct Resident<'a, Buffer> {
 }
 
 impl<B: Backend> Memory<B> {
-    /// As [`Memory::feed`], with the reads, [tokens, sequences, `d_v`], left in a buffer of the device.
+    /// As [`Memory::feed`], with tokens and reads in buffers of the device, tokens first, then sequences.
+    ///
+    /// `reads` may be the very buffer of the values: what is read then goes over them. It must be apart from all other tokens, and
+    /// from the values if it does not begin where they do. Buffers may be longer than the tokens need.
     ///
     /// Numbers that are not finite, given or computed, are found on the device before the step that they belong to: it and all
     /// later ones write nothing to the tables. [`Memory::settle`], or the next call that waits for the device, reports them; what
     /// was read since is not to be used.                                                                [NUM-7]
     ///
-    /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones, and for buffers too short for them; `Error::Misuse`
-    ///   for buffers of another device or stream; those of the device
+    /// # Shapes   tokens as in [`Resident`]; reads: [T, B, `d_v`]
+    /// # Errors   `Error::Memory` for tokens that cannot follow the queued ones, and for buffers too short for them; `Error::Limit` for
+    ///   too many sequences; `Error::Misuse` for buffers of another device or stream, and for reads that overlap tokens; those of
+    ///   the device
     pub fn feed_resident(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
         if tokens.sequences == 0 {
             let expected = "[tokens, sequences 1 or more, ..]".to_string();
@@ -47,20 +52,21 @@ impl<B: Backend> Memory<B> {
         }
         self.known()?;
         self.accepts(tokens.sequences, tokens.gates.is_some(), tokens.mask.is_some())?;
-        self.make_room(tokens.sequences)?;
         self.still_running()?;
-        self.has_room_for(tokens, reads)?;
+        self.check_given(tokens, reads)?;
         if self.settings().writes && self.until_border() == 0 && tokens.tokens > 0 {
             return Err(Error::misuse("feed_resident", "a failed chunk waits; call flush or reset_queue first"));
         }
+        self.make_room(tokens.sequences)?;
         let blocks = if self.can_walk_on(tokens, reads) { self.driver.walkers(tokens.sequences)? } else { None };
+        self.unseen = true;
         self.guarded(|memory| {
             let mut from = 0;
             while from < tokens.tokens {
                 let chunk = memory.settings().chunk;
                 // A barrier counts its blocks in an integer, and a chunk has at most eight.
-                let barriers = i32::MAX as usize / (8 * blocks.unwrap_or(1)) - 1;
-                let most = (MOST_WALKED / (chunk * tokens.sequences)).clamp(1, barriers);
+                let barriers = (i32::MAX as usize / blocks.unwrap_or(1).saturating_mul(8)).saturating_sub(1);
+                let most = (MOST_WALKED / (chunk * tokens.sequences)).min(barriers).max(1);
                 let chunks = ((tokens.tokens - from) / chunk).min(most);
                 match blocks {
                     Some(blocks) if memory.queued == 0 && chunks > 0 => {
@@ -78,68 +84,19 @@ impl<B: Backend> Memory<B> {
         })
     }
 
-    /// Whether a walk is asked for, and can work on these buffers: it reads tokens where they are, 16 bytes at once, while it
-    /// writes what is read.
-    fn can_walk_on(&self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> bool {
-        let backend = &self.driver.backend;
-        let place = |buffer: &B::Buffer| {
-            let from = backend.address(buffer);
-            (from, from.saturating_add(backend.bytes(buffer) as u64))
-        };
-        let (from, to) = place(reads);
-        let given = [Some(tokens.queries), Some(tokens.values), tokens.gates, tokens.mask];
-        self.driver.walks()
-            && from % 16 == 0
-            && given
-                .into_iter()
-                .flatten()
-                .map(place)
-                .all(|(first, last)| first % 16 == 0 && (last <= from || to <= first))
-    }
-
     /// Whole chunks, with nothing queued, in one launch.
     fn walk(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer, walk: Walk, blocks: usize) -> Result<()> {
         self.driver.walk(&self.tables, self.room()?, tokens, reads, walk, blocks)?;
-        self.read = Read::Walked;
+        (self.read, self.stepped) = (Read::Walked, true);
+        self.pair_rows = Some(self.rows(self.driver.pair_tokens()));
         (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
         self.steps = self.steps.saturating_add(walk.chunks);
         Ok(())
     }
 
-    /// Whether the buffers are this device's, and as long as the tokens say.
-    fn has_room_for(&self, tokens: &Resident<B::Buffer>, reads: &B::Buffer) -> Result<()> {
-        let (query, value, one) = self.row_bytes();
-        let buffers = [
-            ("queries", Some(tokens.queries), query),
-            ("values", Some(tokens.values), value),
-            ("gates", tokens.gates, one),
-            ("mask", tokens.mask, one),
-            ("reads", Some(reads), value),
-        ];
-        for (tensor, buffer, row) in buffers {
-            let (Some(buffer), backend) = (buffer, &self.driver.backend) else { continue };
-            if !backend.owns(buffer) {
-                let reason = format!(
-                    "{tensor} are in a buffer of another device or stream; memory.device() allocates on this one"
-                );
-                return Err(Error::misuse("feed_resident", reason));
-            }
-            let found = backend.bytes(buffer);
-            let needed = tokens.tokens.saturating_mul(row);
-            if found < needed {
-                let expected = format!("{needed} bytes for {} tokens", tokens.tokens);
-                return Err(MemoryError::Shape { tensor, expected, found: vec![found] }.into());
-            }
-        }
-        Ok(())
-    }
-
     fn feed_slice(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer, from: usize, to: usize) -> Result<()> {
-        let (query, value, row) = self.row_bytes();
+        let (query, value, row) = self.row_bytes(self.rows(1));
         let at = self.queued;
-        if at == 0 {
-            self.read = Read::Now;
-        }
         let (room, backend) = (self.room()?, &self.driver.backend);
         let copy =
             |into, source, bytes: usize| backend.copy(into, at * bytes, source, from * bytes, (to - from) * bytes);
@@ -153,6 +110,7 @@ impl<B: Backend> Memory<B> {
             self.driver.read(&self.tables, room, first, rows)
         })?;
         backend.copy(reads, from * value, &room.reads, at * value, (to - from) * value)?;
+        self.was_read(first, rows);
         if !self.settings().writes {
             return Ok(());
         }
@@ -160,16 +118,38 @@ impl<B: Backend> Memory<B> {
         (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
         if self.is_due() {
             let (step, keep, counted) = self.due((at, to - from));
-            let plan = self.planned(step, counted);
-            let work = Work::Step { plan, from: self.queued.saturating_sub(keep), kept: keep };
-            self.driver.repeat(work, &mut || {
-                self.driver.step(&self.tables, self.room()?, &plan)?;
-                self.move_last(keep)
-            })?;
-            self.steps += 1;
-            self.queued = keep.min(self.queued);
+            self.step_resident(step, keep, counted)?;
         }
         Ok(())
+    }
+
+    /// As [`Memory::step`], without a wait.
+    fn step_resident(&mut self, tokens: usize, keep: usize, counted: Option<(usize, usize)>) -> Result<()> {
+        let plan = self.planned(tokens, counted);
+        let work = Work::Step { plan, from: self.queued.saturating_sub(keep), kept: keep };
+        self.driver.repeat(work, &mut || {
+            self.driver.step(&self.tables, self.room()?, &plan)?;
+            self.move_last(keep)
+        })?;
+        self.was_stepped(&plan);
+        self.steps = self.steps.saturating_add(1);
+        self.queued = keep.min(self.queued);
+        Ok(())
+    }
+
+    /// Closes the chunk early, as [`Memory::flush`], and waits for nothing.                                [STR-4]
+    ///
+    /// # Errors   `Error::Memory(Diverged)`, `Error::NotFinite` that were reported before and that `reset_queue` or `reset_tables` did
+    ///   not follow; those of the device
+    pub fn flush_resident(&mut self) -> Result<()> {
+        self.known()?;
+        self.still_running()?;
+        let (tokens, keep) = self.closing();
+        if tokens == 0 || self.driver.counts_calls() {
+            return Ok(());
+        }
+        self.unseen = true;
+        self.guarded(|memory| memory.step_resident(tokens, keep, None))
     }
 
     /// How [`Memory::feed_resident`] gives its work to the device from now on.
@@ -197,21 +177,22 @@ impl<B: Backend> Memory<B> {
         self.driver.graphs()
     }
 
-    /// Bytes of a token of all sequences: query, value, one number
-    fn row_bytes(&self) -> (usize, usize, usize) {
-        let (settings, one) = (self.settings(), self.rows(1) * 4);
-        (one * settings.heads * settings.key_dim, one * settings.value_dim, one)
-    }
-
     /// Waits for the device, and says whether every number since [`Memory::feed_resident`] was finite.
     ///
     /// # Errors   `Error::Memory(Diverged)`, `Error::NotFinite`: the tables are those before that step, the queue is empty
     pub fn settle(&mut self) -> Result<()> {
-        self.guarded(Self::check_flag).inspect_err(|error| {
-            if let Error::Memory(MemoryError::Diverged { chunk, .. }) | Error::NotFinite { chunk, .. } = error {
-                self.steps = *chunk;
-                self.queued = 0;
-            }
-        })
+        self.guarded(Self::check_flag)
+    }
+
+    /// What is reported of the last step, [pairs, B] losses and more; waits for the device as [`Memory::settle`] does. Nothing of it
+    /// is copied to the host before it is asked for, so of a call that takes several steps it is the last one's.
+    ///
+    /// # Errors   as [`Memory::settle`]; `Error::Misuse` before the first step with these sequences
+    pub fn last_step(&mut self) -> Result<StepReport<f32>> {
+        self.settle()?;
+        let Some(pair_rows) = self.pair_rows else {
+            return Err(Error::misuse("last_step", "no step was taken with these sequences; feed a chunk, or flush"));
+        };
+        self.report(pair_rows)
     }
 }

@@ -2,16 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use fwpkm_reference::{Error as MemoryError, Settings};
 use ndarray::Array2;
 
 use crate::backend::{Backend, Shape};
+use crate::buffers::rows_of;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::graphs::Launching;
 use crate::memory::Memory;
 use crate::resident::Resident;
 
-/// The tokens of one chunk: `[tokens · sequences, H·d_k]` and `[tokens · sequences, d_v]`.
+/// Most repetitions that are timed: each keeps two moments until the last is done.
+const MOST_REPEATS: usize = 1 << 20;
+/// Most blocks of a launch.
+const MOST_BLOCKS: usize = i32::MAX as usize;
+
+/// The tokens of one chunk, tokens first, then sequences (row = token · B + sequence), as in [`Resident`]:
+/// `[chunk · sequences, H·d_k]` and `[chunk · sequences, d_v]`.
 #[derive(Clone, Debug)]
 pub struct ChunkInput {
     /// q
@@ -53,8 +61,11 @@ impl<B: Backend> Memory<B> {
     /// Feeds the chunks in turn, `repeats` times in all; then as often without graphs, then all of them in one launch, then with
     /// every kernel timed.
     ///
-    /// # Errors   those of [`Memory::feed_resident`]; a chunk that is not one step
+    /// # Errors   those of [`Memory::feed_resident`]; `Error::Memory(Shape)` for a chunk that is not one step; `Error::Misuse` for
+    ///   no chunks, no repetition, or more than 2^20
     pub fn time_chunks(&mut self, sequences: usize, inputs: &[ChunkInput], repeats: usize) -> Result<Timings> {
+        within("time_chunks", "repeats", repeats, MOST_REPEATS)?;
+        within("time_chunks", "inputs", inputs.len(), usize::MAX)?;
         let uploaded = self.upload(sequences, inputs)?;
         let mut timings = Timings::default();
         self.set_launching(Launching::Graphs);
@@ -87,7 +98,7 @@ impl<B: Backend> Memory<B> {
     /// Seconds of a text of so many chunks, the given ones in turn, one after the other without a wait; none where there is no
     /// time. With [`Launching::Persistent`] a launch takes all the given ones, and the text is as many of those as fit.
     ///
-    /// # Errors   as [`Memory::time_chunks`]
+    /// # Errors   as [`Memory::time_chunks`], for a text of no chunks too
     pub fn time_text(
         &mut self,
         sequences: usize,
@@ -95,6 +106,8 @@ impl<B: Backend> Memory<B> {
         chunks: usize,
         launching: Launching,
     ) -> Result<Option<f64>> {
+        within("time_text", "chunks", chunks, usize::MAX)?;
+        within("time_text", "inputs", inputs.len(), usize::MAX)?;
         let uploaded = self.upload(sequences, inputs)?;
         self.set_launching(launching);
         let seconds = if launching == Launching::Persistent {
@@ -122,9 +135,11 @@ impl<B: Backend> Memory<B> {
     }
 
     fn upload(&self, sequences: usize, inputs: &[ChunkInput]) -> Result<Uploaded<B>> {
+        self.known()?;
         let (settings, backend) = (self.settings(), &self.driver.backend);
+        check_chunks(settings, sequences, inputs)?;
         let bytes = settings.chunk * sequences * settings.value_dim * 4;
-        let reads = backend.allocate("reads", bytes * inputs.len())?;
+        let reads = backend.allocate("reads", bytes.saturating_mul(inputs.len()))?;
         let buffer = |name, numbers: &[&Array2<f32>]| {
             let numbers: Vec<f32> = numbers.iter().flat_map(|numbers| numbers.iter().copied()).collect();
             let buffer = backend.allocate(name, numbers.len() * 4)?;
@@ -175,8 +190,10 @@ impl<B: Backend> Memory<B> {
 
     /// Seconds of each of `repeats` copies of `bytes` bytes within the device, which reads and writes them once.
     ///
-    /// # Errors   those of the device
+    /// # Errors   those of the device; `Error::Misuse` for no bytes, no repetition, or more than 2^20
     pub fn time_copies(&self, bytes: usize, repeats: usize) -> Result<Vec<f64>> {
+        within("time_copies", "bytes", bytes, usize::MAX)?;
+        within("time_copies", "repeats", repeats, MOST_REPEATS)?;
         let backend = &self.driver.backend;
         let (from, to) = (backend.allocate("from", bytes)?, backend.allocate("to", bytes)?);
         backend.zero(&from)?;
@@ -185,10 +202,14 @@ impl<B: Backend> Memory<B> {
 
     /// Seconds of each of `repeats` runs of `blocks · 256 · rounds · 16` f32 operations, multiply-adds without memory.
     ///
-    /// # Errors   those of the device; a wrong result
+    /// # Errors   those of the device; a wrong result; `Error::Misuse` for no blocks, rounds or repetition, for more than 2^31 - 1
+    ///   blocks or 2^20 repetitions
     pub fn time_multiply_adds(&self, blocks: usize, rounds: i32, repeats: usize) -> Result<Vec<f64>> {
+        within("time_multiply_adds", "blocks", blocks, MOST_BLOCKS)?;
+        within("time_multiply_adds", "rounds", usize::try_from(rounds).unwrap_or(0), usize::MAX)?;
+        within("time_multiply_adds", "repeats", repeats, MOST_REPEATS)?;
         let backend = &self.driver.backend;
-        let sums = backend.allocate("sums", blocks * 256 * 4)?;
+        let sums = backend.allocate("sums", blocks.saturating_mul(256 * 4))?;
         let shape = Shape { grid: blocks, block: 256, shared: 0, together: false };
         let seconds = self.driver.time(repeats, &|| self.driver.measure(shape, &sums, rounds))?;
         let found: Vec<f32> = self.get(&sums, 0, blocks * 256)?;
@@ -197,6 +218,33 @@ impl<B: Backend> Memory<B> {
         }
         Err(Error::Device { call: "measure_fma".into(), reason: "its sums are wrong".into() })
     }
+}
+
+/// Whether an argument is 1 or more, and no more than `most`.
+fn within(call: &str, argument: &str, given: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&given) {
+        return Ok(());
+    }
+    let most = if most == usize::MAX { "more".into() } else { most.to_string() };
+    Err(Error::misuse(call, format!("{argument} are {given}, allowed are 1 to {most}")))
+}
+
+/// Whether each of the inputs is one chunk of these sequences.
+fn check_chunks(settings: &Settings, sequences: usize, inputs: &[ChunkInput]) -> Result<()> {
+    rows_of(settings, sequences)?;
+    let rows = settings.chunk * sequences;
+    for input in inputs {
+        for (tensor, given, width) in [
+            ("queries", &input.queries, settings.heads * settings.key_dim),
+            ("values", &input.values, settings.value_dim),
+        ] {
+            if rows == 0 || given.dim() != (rows, width) {
+                let expected = format!("[chunk {} · sequences, 1 or more, {width}]", settings.chunk);
+                return Err(MemoryError::Shape { tensor, expected, found: given.shape().to_vec() }.into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A kernel, and the moments before and after it.

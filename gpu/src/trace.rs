@@ -44,13 +44,19 @@ fn natural(numbers: Vec<i32>) -> Vec<usize> {
 }
 
 impl<B: Backend> Memory<B> {
-    /// The last reading of the first `rows` rows of the queue, which the last step was computed from.
+    /// The last reading of the first `rows` rows of the queue, which the last step was computed from. Rows are tokens first, then
+    /// sequences: row = token · B + sequence.
     ///
-    /// # Errors   those of the device; before the first token; after a launch of whole chunks
+    /// # Errors   those of the device; `Error::Misuse` before the first token, for more rows than were read since the queue was
+    ///   last empty, and after a launch of whole chunks
     pub fn last_reading(&self, rows: usize) -> Result<Reading> {
         self.known()?;
         if self.read == Read::Walked {
             let reason = "whole chunks were read in one launch, which keeps no reading; Launching::Graphs does";
+            return Err(Error::misuse("last_reading", reason));
+        }
+        if rows > self.readings {
+            let reason = format!("{rows} rows were asked for, and {} of the queue were read", self.readings);
             return Err(Error::misuse("last_reading", reason));
         }
         self.reading(0, rows)
@@ -83,11 +89,15 @@ impl<B: Backend> Memory<B> {
         })
     }
 
-    /// p̄ of the last step: [2, n].
+    /// p̄ of the last step, also of one that failed: [2, n].
     ///
-    /// # Errors   those of the device
+    /// # Errors   those of the device; `Error::Misuse` before the first step of this memory
     pub fn last_marginal(&self) -> Result<Array2<f32>> {
         self.known()?;
+        if !self.stepped {
+            let reason = "no step was taken yet; feed a chunk, or call flush";
+            return Err(Error::misuse("last_marginal", reason));
+        }
         let n = self.settings().sub_keys;
         Array2::from_shape_vec((2, n), self.get(&self.tables.marginal, 0, 2 * n)?).map_err(host)
     }

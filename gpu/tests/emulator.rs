@@ -215,6 +215,6 @@ fn an_argument_of_the_wrong_kind_is_refused() {
 fn more_memory_than_there_is_is_refused() {
     for bytes in [usize::MAX, usize::MAX - 3, usize::MAX / 2, 1 << 60] {
         let error = Device::new(0).emulator.allocate("all", bytes).unwrap_err();
-        assert_eq!(error, Error::OutOfMemory { buffer: "all", bytes });
+        assert!(matches!(error, Error::OutOfMemory { buffer: "all", bytes: asked, free: None, .. } if asked == bytes));
     }
 }

@@ -3,127 +3,24 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
+use common::failing::{Failing, Seen};
 use common::{Scene, TINY, WALKING, resident, run_on, scene};
-use fwpkm_gpu::emulator::{Buffer, Emulator, Graph, Module};
-use fwpkm_gpu::{
-    Argument, Backend, ChunkInput, Constants, Error, Launching, Memory, Number, Resident, Result, Shape, Variant,
-};
+use fwpkm_gpu::emulator::Emulator;
+use fwpkm_gpu::{Backend, ChunkInput, Error, Launching, Memory, Resident, Result, Variant};
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Rules, Settings, Tables};
 use ndarray::Array2;
-
-/// An emulator of which one call fails.
-struct Failing {
-    emulator: Emulator,
-    /// Calls that still succeed.
-    left: Rc<Cell<usize>>,
-    /// What is told apart here of the calls: moments, questions for the time between them, questions for the blocks that run at
-    /// once, and the blocks of a launch of whole chunks.
-    seen: Rc<RefCell<Vec<Seen>>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Seen {
-    Moment,
-    Seconds,
-    Asked,
-    Together(usize),
-}
-
-impl Failing {
-    fn passes(&self, call: &str) -> Result<()> {
-        let left = self.left.get();
-        self.left.set(left.wrapping_sub(1));
-        let failed = || Error::Device { call: call.into(), reason: "planted".into() };
-        if left == 0 { Err(failed()) } else { Ok(()) }
-    }
-}
-
-// SAFETY: the emulator's calls, or none.
-#[expect(unsafe_code, reason = "calls of the emulator")]
-unsafe impl Backend for Failing {
-    type Buffer = Buffer;
-    type Module = Module;
-    type Graph = Graph;
-    type Moment = ();
-
-    fn load(&self, constants: &Constants) -> Result<Module> {
-        self.emulator.load(constants)
-    }
-    fn allocate(&self, name: &'static str, bytes: usize) -> Result<Buffer> {
-        self.emulator.allocate(name, bytes)
-    }
-    fn bytes(&self, buffer: &Buffer) -> usize {
-        self.emulator.bytes(buffer)
-    }
-    fn address(&self, buffer: &Buffer) -> u64 {
-        self.emulator.address(buffer)
-    }
-    fn owns(&self, buffer: &Buffer) -> bool {
-        self.emulator.owns(buffer)
-    }
-    fn write<T: Number>(&self, to: &Buffer, offset: usize, from: &[T]) -> Result<()> {
-        self.passes("write")?;
-        self.emulator.write(to, offset, from)
-    }
-    fn read<T: Number>(&self, from: &Buffer, offset: usize, to: &mut [T]) -> Result<()> {
-        self.passes("read")?;
-        self.emulator.read(from, offset, to)
-    }
-    fn copy(&self, to: &Buffer, to_offset: usize, from: &Buffer, from_offset: usize, bytes: usize) -> Result<()> {
-        self.passes("copy")?;
-        self.emulator.copy(to, to_offset, from, from_offset, bytes)
-    }
-    fn zero(&self, buffer: &Buffer) -> Result<()> {
-        self.passes("zero")?;
-        self.emulator.zero(buffer)
-    }
-    fn moment(&self) -> Result<()> {
-        self.seen.borrow_mut().push(Seen::Moment);
-        Ok(())
-    }
-    fn seconds(&self, (): &(), (): &()) -> Result<Option<f64>> {
-        self.seen.borrow_mut().push(Seen::Seconds);
-        Ok(Some(1.0))
-    }
-    unsafe fn launch(
-        &self,
-        module: &Module,
-        kernel: &'static str,
-        shape: Shape,
-        arguments: &[Argument<Buffer>],
-    ) -> Result<()> {
-        self.passes(kernel)?;
-        if shape.together {
-            self.seen.borrow_mut().push(Seen::Together(shape.grid));
-        }
-        // SAFETY: as given.
-        unsafe { self.emulator.launch(module, kernel, shape, arguments) }
-    }
-    fn together(&self, module: &Module, kernel: &'static str, block: usize, shared: usize) -> Result<usize> {
-        self.seen.borrow_mut().push(Seen::Asked);
-        self.emulator.together(module, kernel, block, shared)
-    }
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Graph> {
-        self.emulator.record(work)
-    }
-    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
-        self.passes("replay")?;
-        // SAFETY: as given.
-        unsafe { self.emulator.replay(graph) }
-    }
-}
 
 fn bits(tables: &Tables<f32>) -> Vec<u32> {
     tables.sub_keys.iter().chain(&tables.slot_values).map(|x| x.to_bits()).collect()
 }
 
 fn new(scene: &Scene) -> (Memory<Failing>, Rc<Cell<usize>>) {
-    let left = Rc::new(Cell::new(usize::MAX));
-    let backend = Failing { emulator: Emulator::new(3), left: left.clone(), seen: Rc::default() };
+    let backend = Failing::new(Emulator::new(3));
+    let left = backend.left.clone();
     let (settings, rules, tables) = (scene.settings.clone(), scene.rules.clone(), scene.tables.clone());
     (Memory::new(backend, settings, rules, tables, Variant::Fast(WALKING)).unwrap(), left)
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene, scenes};
 use fwpkm_gpu::emulator::Emulator;
-use fwpkm_gpu::{Backend, Error, Launching, Memory, Resident, Tile, Variant};
+use fwpkm_gpu::{Error, Launching, Memory, Tile, Variant};
 use fwpkm_reference::settings::{Border, Score};
 use fwpkm_reference::{Error as MemoryError, Rules, Settings, Tables};
 use ndarray::{Array2, Array3};
@@ -76,41 +76,6 @@ fn walked_chunks_give_the_same_bits() {
         }
     }
     assert!(walked > 60, "{walked} of these were walked");
-}
-
-/// A walk reads tokens where they are, so it is not taken where what is read goes over them, or where 16 bytes begin elsewhere.
-#[test]
-fn buffers_that_a_walk_cannot_take_give_the_same_bits() {
-    let (name, scene) = scenes().swap_remove(0);
-    let scene = resident::evenly_cut(&scene, 3);
-    let mut scene = Scene { calls: vec![scene.calls.iter().sum()], ..scene };
-    (scene.text.gates, scene.text.mask) = (None, None);
-    let expected = emulate(&scene, Variant::Fast(TINY), 4).unwrap();
-    let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
-    let mut memory =
-        Memory::new(Emulator::new(1), settings, rules, scene.tables.clone(), Variant::Fast(WALKING)).unwrap();
-    memory.set_launching(Launching::Persistent);
-    let (sequences, tokens) = (scene.text.queries.dim().0, scene.calls[0]);
-    let upload = |numbers: &Array3<f32>| {
-        let mut numbers = numbers.view();
-        numbers.swap_axes(0, 1);
-        let numbers: Vec<f32> = numbers.iter().copied().collect();
-        let buffer = memory.device().allocate("tokens", numbers.len() * 4).unwrap();
-        memory.device().write(&buffer, 0, &numbers).unwrap();
-        buffer
-    };
-    let (queries, values) = (upload(&scene.text.queries), upload(&scene.text.values));
-    let given = Resident { tokens, sequences, queries: &queries, values: &values, gates: None, mask: None };
-    // What was read goes where the values were.
-    memory.feed_resident(&given, &values).unwrap();
-    memory.settle().unwrap();
-    let mut reads = vec![0.0_f32; tokens * sequences * scene.settings.value_dim];
-    memory.device().read(&values, 0, &mut reads).unwrap();
-    let mut reads = Array3::from_shape_vec((tokens, sequences, scene.settings.value_dim), reads).unwrap();
-    reads.swap_axes(0, 1);
-    let ours = common::Outcome { reads, tables: memory.tables().unwrap(), ..expected.clone() };
-    assert_same_bits(name, &expected, &ours);
-    assert!(memory.last_reading(1).is_ok());
 }
 
 /// Of a failure that nobody asked about, nothing gets into a saved state or the next text.

@@ -111,7 +111,7 @@ fn a_machine_that_will_not_do_is_refused_with_the_reason() {
         ("driver=12080 nvrtc=12090", "it runs"),
         ("driver=12060 nvrtc=12060", "the CUDA driver supports CUDA 12.6; 12.8 or later is needed: update the driver"),
         ("capability=75", "no GPU, the emulator has compute capability 7.5; the kernels need 8.0 or later"),
-        ("memory=3000", "no room for slot_values, "),
+        ("memory=3000", "no room for slot_values on the device: "),
     ] {
         let output = run(&folder, &["opening", "--exact"], device);
         let text = text(&output);

@@ -76,3 +76,18 @@ fn memory_start(scene: &common::Scene) -> State<f32> {
         steps: 0,
     }
 }
+
+/// STR-6: a text that is read and closed at once is fed and flushed.
+#[test]
+fn str_6_a_text_is_fed_and_its_last_chunk_closed() {
+    for (name, scene) in scenes().into_iter().step_by(5) {
+        let tokens = scene.calls.iter().sum();
+        let new = || Memory::from_state(Emulator::new(0), memory_start(&scene), Variant::Fast(TINY)).unwrap();
+        let (mut one, mut other) = (new(), new());
+        let read = one.read_text(&scene.text.slice(0, tokens)).unwrap();
+        let mut fed = other.feed(&scene.text.slice(0, tokens)).unwrap();
+        fed.steps.extend(other.flush().unwrap());
+        let (one, other) = (one.state().unwrap(), other.state().unwrap());
+        assert_eq!((read.steps.len(), bits(&read, &one)), (fed.steps.len(), bits(&fed, &other)), "{name}");
+    }
+}

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::{Driver, ToArgument, Variant, int};
 use crate::backend::{Backend, Shape};
-use crate::buffers::{ChunkBuffers, TableBuffers};
+use crate::buffers::{ChunkBuffers, TableBuffers, rows_of};
 use crate::constants::{Constants, MOST_SHARED, walk_bytes};
 use crate::error::Result;
 use crate::resident::Resident;
@@ -34,6 +34,9 @@ impl<B: Backend> Driver<B> {
     /// Blocks of a walk of these sequences; none where it is not possible.
     pub(crate) fn walkers(&self, sequences: usize) -> Result<Option<usize>> {
         let Variant::Fast(tile) = self.variant else { return Ok(None) };
+        if sequences == 0 || rows_of(&self.settings, sequences).is_err() {
+            return Ok(None);
+        }
         let shared = self.hot_bytes(sequences);
         match walk_bytes(&self.settings, &self.rules, tile) {
             Some(bytes) if bytes + shared <= MOST_SHARED => {
@@ -64,7 +67,7 @@ impl<B: Backend> Driver<B> {
     }
 
     /// Tokens of a chunk whose target is in it, as with border drop.
-    fn pair_tokens(&self) -> usize {
+    pub(crate) fn pair_tokens(&self) -> usize {
         self.settings.chunk.saturating_sub(self.settings.lookahead)
     }
 

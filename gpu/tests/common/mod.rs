@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses some")]
 
 pub(crate) mod addressing;
+pub(crate) mod failing;
 pub(crate) mod lockstep;
 pub(crate) mod resident;
 pub(crate) mod stages;

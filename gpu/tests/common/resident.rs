@@ -41,6 +41,15 @@ pub(crate) fn feed<B: Backend>(
 
 /// Feeds from the device, [sequences, tokens, ..]
 pub(crate) fn feed_call<B: Backend>(memory: &mut Memory<B>, tokens: &Tokens<f32>) -> Result<Array3<f32>> {
+    feed_call_to(memory, tokens, false)
+}
+
+/// The same; what is read goes over the values where it is said so.
+pub(crate) fn feed_call_to<B: Backend>(
+    memory: &mut Memory<B>,
+    tokens: &Tokens<f32>,
+    over_values: bool,
+) -> Result<Array3<f32>> {
     let (sequences, call, width) = (tokens.sequences(), tokens.len(), memory.settings().value_dim);
     let count = call * sequences * width;
     let device = memory.device();
@@ -51,9 +60,10 @@ pub(crate) fn feed_call<B: Backend>(memory: &mut Memory<B>, tokens: &Tokens<f32>
     let values = on_device(device, &time_major(tokens.values))?;
     let (gates, mask) = (gates.as_ref(), mask.as_ref());
     let resident = Resident { tokens: call, sequences, queries: &queries, values: &values, gates, mask };
-    memory.feed_resident(&resident, &reads)?;
+    let reads = if over_values { &values } else { &reads };
+    memory.feed_resident(&resident, reads)?;
     let mut numbers = vec![0.0_f32; count];
-    memory.device().read(&reads, 0, &mut numbers)?;
+    memory.device().read(reads, 0, &mut numbers)?;
     let mut part = Array3::from_shape_vec((call, sequences, width), numbers).unwrap();
     part.swap_axes(0, 1);
     Ok(part)

@@ -132,10 +132,11 @@ fn compiled_by(survey: &Survey) -> Finding {
             let folder = folder.display();
             (format!("in {folder}, not on LD_LIBRARY_PATH"), format!("export LD_LIBRARY_PATH={folder}"))
         }
-        None => (
-            "no libnvrtc".into(),
-            "pip install nvidia-cuda-nvrtc, then export LD_LIBRARY_PATH=SITE-PACKAGES/nvidia/cu13/lib".to_string(),
-        ),
+        None => {
+            let (package, folder) = fwpkm_gpu::cuda::NVRTC_WHEEL;
+            let mend = format!("pip install {package}, then export LD_LIBRARY_PATH=SITE-PACKAGES/{folder}");
+            ("no libnvrtc".into(), mend)
+        }
     };
     Finding { what, good: Some(false), found, mend: Some(mend) }
 }
