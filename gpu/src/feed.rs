@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3, Array4};
 use crate::backend::Backend;
 use crate::driver::StepPlan;
 use crate::error::Result;
-use crate::memory::{Memory, Read};
+use crate::memory::{Memory, Read, Stepped};
 use crate::tokens::{check, time_major};
 use crate::trace::Trace;
 use crate::transfer::host;
@@ -167,7 +167,7 @@ impl<B: Backend> Memory<B> {
 
     /// What the buffers hold after a step was launched
     pub(crate) fn was_stepped(&mut self, plan: &StepPlan) {
-        (self.stepped, self.pair_rows) = (true, Some(plan.pair_rows));
+        self.stepped = Stepped::With { pair_rows: plan.pair_rows };
         if plan.reread {
             self.readings = self.readings.max(plan.rows);
         }

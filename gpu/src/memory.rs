@@ -21,6 +21,17 @@ pub(crate) enum Read {
     Walked,
 }
 
+/// What the buffers hold of the last step that was launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stepped {
+    /// There was none.
+    Never,
+    /// Its marginal; the losses went with the buffers of its sequences.
+    WithoutLosses,
+    /// All of it, with losses of so many rows.
+    With { pair_rows: usize },
+}
+
 /// A bare memory whose tables, queue and work stay on a device.
 #[derive(Debug)]
 pub struct Memory<B: Backend> {
@@ -34,10 +45,7 @@ pub struct Memory<B: Backend> {
     pub(crate) read: Read,
     /// Rows, from the first of the queue, whose readings the buffers hold.
     pub(crate) readings: usize,
-    /// Whether a step was launched, whose marginal and report the buffers hold.
-    pub(crate) stepped: bool,
-    /// Rows of that step's pairs, as long as the buffers hold their losses.
-    pub(crate) pair_rows: Option<usize>,
+    pub(crate) stepped: Stepped,
     pub(crate) steps: usize,
     /// What was not finite, once a call has said so.
     pub(crate) halted: Option<Error>,
@@ -73,8 +81,7 @@ impl<B: Backend> Memory<B> {
             mask: false,
             read: Read::Before,
             readings: 0,
-            stepped: false,
-            pair_rows: None,
+            stepped: Stepped::Never,
             steps: 0,
             halted: None,
             unseen: false,
@@ -181,14 +188,17 @@ impl<B: Backend> Memory<B> {
     fn start_over(&mut self) -> Result<()> {
         self.forget_chunk();
         self.queued = 0;
-        self.stepped = false;
+        self.stepped = Stepped::Never;
         self.tables.clear(&self.driver.backend)
     }
 
     /// First of all, so that there is room for other buffers.
     fn forget_chunk(&mut self) {
         self.chunk = None;
-        (self.readings, self.pair_rows) = (0, None);
+        self.readings = 0;
+        if self.stepped != Stepped::Never {
+            self.stepped = Stepped::WithoutLosses;
+        }
         self.driver.forget_graphs();
     }
 

@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::driver::walk::Walk;
 use crate::error::{Error, Result};
 use crate::graphs::{Launching, Work};
-use crate::memory::{Memory, Read};
+use crate::memory::{Memory, Read, Stepped};
 
 /// Rows of one launch, so that it does not hold the device for long: a fraction of a second.
 const MOST_WALKED: usize = 1 << 20;
@@ -87,8 +87,8 @@ impl<B: Backend> Memory<B> {
     /// Whole chunks, with nothing queued, in one launch.
     fn walk(&mut self, tokens: &Resident<B::Buffer>, reads: &B::Buffer, walk: Walk, blocks: usize) -> Result<()> {
         self.driver.walk(&self.tables, self.room()?, tokens, reads, walk, blocks)?;
-        (self.read, self.stepped) = (Read::Walked, true);
-        self.pair_rows = Some(self.rows(self.driver.pair_tokens()));
+        self.read = Read::Walked;
+        self.stepped = Stepped::With { pair_rows: self.rows(self.driver.pair_tokens()) };
         (self.gates, self.mask) = (tokens.gates.is_some(), tokens.mask.is_some());
         self.steps = self.steps.saturating_add(walk.chunks);
         Ok(())
@@ -190,7 +190,7 @@ impl<B: Backend> Memory<B> {
     /// # Errors   as [`Memory::settle`]; `Error::Misuse` before the first step with these sequences
     pub fn last_step(&mut self) -> Result<StepReport<f32>> {
         self.settle()?;
-        let Some(pair_rows) = self.pair_rows else {
+        let Stepped::With { pair_rows } = self.stepped else {
             return Err(Error::misuse("last_step", "no step was taken with these sequences; feed a chunk, or flush"));
         };
         self.report(pair_rows)

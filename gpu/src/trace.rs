@@ -4,7 +4,7 @@ use ndarray::{Array2, Array3, Array4};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::memory::{Memory, Read};
+use crate::memory::{Memory, Read, Stepped};
 use crate::transfer::{host, shaped4};
 
 /// The stage tensors of a reading; rows are (token, sequence).
@@ -94,7 +94,7 @@ impl<B: Backend> Memory<B> {
     /// # Errors   those of the device; `Error::Misuse` before the first step of this memory
     pub fn last_marginal(&self) -> Result<Array2<f32>> {
         self.known()?;
-        if !self.stepped {
+        if self.stepped == Stepped::Never {
             let reason = "no step was taken yet; feed a chunk, or call flush";
             return Err(Error::misuse("last_marginal", reason));
         }
