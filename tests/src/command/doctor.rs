@@ -127,16 +127,13 @@ fn compiled_by(survey: &Survey) -> Finding {
         let found = format!("{}.{}{}", nvrtc.version.0, nvrtc.version.1, at(nvrtc.library.as_deref()));
         return Finding { what, good: Some(true), found, mend: None };
     }
-    let (found, mend) = match installed() {
-        Some(folder) => {
-            let folder = folder.display();
-            (format!("in {folder}, not on LD_LIBRARY_PATH"), format!("export LD_LIBRARY_PATH={folder}"))
-        }
-        None => {
-            let (package, folder) = fwpkm_gpu::cuda::NVRTC_WHEEL;
-            let mend = format!("pip install {package}, then export LD_LIBRARY_PATH=SITE-PACKAGES/{folder}");
-            ("no libnvrtc".into(), mend)
-        }
+    let (found, mend) = if let Some(folder) = installed() {
+        let folder = folder.display();
+        (format!("in {folder}, not on LD_LIBRARY_PATH"), format!("export LD_LIBRARY_PATH={folder}"))
+    } else {
+        let (package, folder) = fwpkm_gpu::cuda::NVRTC_WHEEL;
+        let mend = format!("pip install {package}, then export LD_LIBRARY_PATH=SITE-PACKAGES/{folder}");
+        ("no libnvrtc".into(), mend)
     };
     Finding { what, good: Some(false), found, mend: Some(mend) }
 }
