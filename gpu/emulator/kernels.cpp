@@ -2,9 +2,11 @@
 
 #include "cuda.hpp"
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
+#include <new>
+#include <stdexcept>
 #include <utility>
 
 // Compile-time constants on a device, variables here.
@@ -80,7 +82,9 @@ template <class... Parameters> size_t count_of(void (*)(Parameters...)) { return
 
 template <class T> constexpr bool IS_MEMORY = false;
 template <class T> constexpr bool IS_MEMORY<emulator::Pointer<T>> = true;
-template <class... Parameters> std::vector<unsigned char> kinds_of(void (*)(Parameters...)) { return {IS_MEMORY<Parameters>...}; }
+template <class... Parameters> std::array<unsigned char, sizeof...(Parameters)> kinds_of(void (*)(Parameters...)) {
+    return {IS_MEMORY<Parameters>...};
+}
 
 #define KERNELS(X)                                                                                                     \
     X(chunk_walk) X(input_check) X(measure_fma) X(score_norms) X(score_rank) X(score_all) X(select_best) X(select_each) X(read_slots) X(read_each)                  \
@@ -91,25 +95,38 @@ template <class... Parameters> std::vector<unsigned char> kinds_of(void (*)(Para
     X(address_gradient_each) X(fault_none) X(fault_no_barrier) X(fault_divergent_barrier) X(fault_early_exit)           \
     X(fault_tail) X(fault_unordered_sum) X(fault_poison) X(fault_poison_shared) X(fault_no_syncwarp) X(fault_shuffle_for_syncwarp) \
     X(fault_divergent_shuffle) X(fault_endless_wait) X(fault_between_blocks) X(fault_grid_barrier)                      \
-    X(fault_no_grid_barrier) X(fault_misaligned)
+    X(fault_no_grid_barrier) X(fault_relay) X(fault_dynamic_shared) X(fault_misaligned)
 
-void copy_text(const std::string& text, char* to, size_t size) {
-    if (size == 0) return;
-    size_t length = std::min(text.size(), size - 1);
-    std::memcpy(to, text.data(), length);
-    to[length] = 0;
-}
+struct Refused : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
 
-std::function<void()> bind(const char* name, const Argument* arguments, size_t count) {
+std::function<void()> find(const char* name, const Argument* arguments, size_t count) {
 #define BIND(kernel)                                                                                                   \
     if (!std::strcmp(name, #kernel) && count == count_of(kernel))                                                       \
         return [=] { call(kernel, arguments, sequence_of(kernel)); };
     KERNELS(BIND)
 #undef BIND
-    return nullptr;
+    throw Refused(std::string("no kernel ") + name + " of " + std::to_string(count) + " parameters");
+}
+
+// The kernel with its arguments, where they are of the right kinds.
+std::function<void()> bind(const char* kernel, const Argument* arguments, size_t count) {
+    const auto bound = find(kernel, arguments, count);
+    std::vector<unsigned char> kinds(count);
+    emulator_parameters(kernel, kinds.data(), count);
+    for (size_t i = 0; i < count; i++) {
+        if (bool(kinds[i]) == bool(arguments[i].is_memory)) continue;
+        const char* words[] = {"an integer", "a buffer"};
+        throw Refused(std::string(kernel) + ": argument " + std::to_string(i) + " is " + words[bool(arguments[i].is_memory)] +
+                      ", the parameter is " + words[bool(kinds[i])]);
+    }
+    return bound;
 }
 
 }  // namespace
+
+// No exception may leave what follows, which Rust calls.
 
 extern "C" {
 
@@ -167,28 +184,21 @@ int emulator_parameters(const char* kernel, unsigned char* is_memory, size_t mos
 bool emulator_launch(const char* kernel, const char* const* names, const double* values, size_t constants, unsigned grid,
                      unsigned block, size_t dynamic_bytes, bool cooperative, uint64_t seed, const Argument* arguments,
                      size_t count, char* error, size_t error_size) {
-    for (size_t i = 0; i < constants; i++)
-        if (!set_constant(names[i], values[i])) return copy_text(std::string("no constant ") + names[i], error, error_size), false;
-    auto bound = bind(kernel, arguments, count);
-    if (!bound) {
-        copy_text(std::string("no kernel ") + kernel + " of " + std::to_string(count) + " parameters", error, error_size);
-        return false;
+    const auto wrong = [&](const char* what) { return std::snprintf(error, error_size, "%s", what), *what == 0; };
+    try {
+        for (size_t i = 0; i < constants; i++)
+            if (!set_constant(names[i], values[i])) throw Refused(std::string("no constant ") + names[i]);
+        const auto bound = bind(kernel, arguments, count);
+        emulator::Recording recording;
+        recording.before(kernel, names, values, constants, {grid, block, dynamic_bytes, cooperative, seed}, arguments, count);
+        const std::string found = emulator::run({kernel, grid, block, dynamic_bytes, cooperative, seed}, bound);
+        recording.after(arguments, count);
+        return wrong(found.c_str());
+    } catch (const std::bad_alloc&) {
+        return wrong("the host has no memory for this launch");
+    } catch (const std::exception& exception) {
+        return wrong(exception.what());
     }
-    std::vector<unsigned char> kinds(count);
-    emulator_parameters(kernel, kinds.data(), count);
-    for (size_t i = 0; i < count; i++) {
-        if (bool(kinds[i]) == bool(arguments[i].is_memory)) continue;
-        const char* words[] = {"an integer", "a buffer"};
-        copy_text(std::string(kernel) + ": argument " + std::to_string(i) + " is " + words[bool(arguments[i].is_memory)] +
-                      ", the parameter is " + words[bool(kinds[i])], error, error_size);
-        return false;
-    }
-    emulator::Recording recording;
-    recording.before(kernel, names, values, constants, {grid, block, dynamic_bytes, cooperative, seed}, arguments, count);
-    std::string wrong = emulator::run({kernel, grid, block, dynamic_bytes, cooperative, seed}, bound);
-    recording.after(arguments, count);
-    copy_text(wrong, error, error_size);
-    return wrong.empty();
 }
 
 }

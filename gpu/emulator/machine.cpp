@@ -6,6 +6,8 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <new>
 
 #include "memory.hpp"
 
@@ -30,7 +32,7 @@ struct Machine {
     Thread* current = nullptr;
     const Launch* launch = nullptr;
     const std::function<void()>* kernel = nullptr;
-    std::string error;
+    std::string error, why;
     uint64_t random = 0;
     uint32_t number = 0;
     std::vector<Thread*> runnable;
@@ -72,8 +74,17 @@ void finish() {
     for (;;) yield();
 }
 
+// Nothing catches an exception beyond the first function of a stack.
 void enter() {
-    (*machine.kernel)();
+    char wrong[256] = "";
+    try {
+        (*machine.kernel)();
+    } catch (const std::bad_alloc&) {
+        snprintf(wrong, sizeof wrong, "the host has no memory for what the kernel asks for");
+    } catch (const std::exception& exception) {
+        snprintf(wrong, sizeof wrong, "%s", exception.what());
+    }
+    if (*wrong) fault("%s", wrong);
     finish();
 }
 
@@ -161,6 +172,7 @@ Thread& self() { return *machine.current; }
 unsigned grid_size() { return machine.launch->grid; }
 unsigned block_size() { return machine.launch->block; }
 uint32_t launch_number() { return machine.number; }
+bool cooperative() { return machine.launch->cooperative; }
 const char* kernel_name() { return machine.launch->kernel; }
 
 void block_barrier(Site site) {
@@ -179,6 +191,8 @@ void block_barrier(Site site) {
     if (++block.at_barrier == block.threads.size()) {
         block.at_barrier = 0;
         for (Thread& other : block.threads) {
+            block.known.add(other.known);
+            other.known.clear();
             other.barriers++;
             wake(other);
         }
@@ -186,7 +200,10 @@ void block_barrier(Site site) {
     yield();
 }
 
-const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value) {
+namespace {
+
+// Waits for all lanes of the mask. Those that are ordered by it know then what one of them knew.
+void meet(Site site, unsigned mask, uint64_t value, bool ordered) {
     Thread& me = self();
     Block& block = *me.block;
     unsigned first = me.index / WARP * WARP, lanes = std::min(WARP, unsigned(block.threads.size()) - first);
@@ -212,22 +229,31 @@ const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value) {
     }
     if (all) {
         uint64_t brought[WARP] = {};
-        for (unsigned lane = 0; lane < lanes; lane++) brought[lane] = block.threads[first + lane].deposit;
+        Fences known;
+        for (unsigned lane = 0; lane < lanes; lane++) {
+            brought[lane] = block.threads[first + lane].deposit;
+            if (ordered) known.add(block.threads[first + lane].known);
+        }
         for (unsigned lane = 0; lane < lanes; lane++) {
             Thread& other = block.threads[first + lane];
             if (!(mask >> lane & 1)) continue;
             std::copy(brought, brought + WARP, other.snapshot);
+            if (ordered) other.known = known, other.warp_syncs++;
             wake(other);
         }
     }
     yield();
-    return me.snapshot;
 }
 
-void warp_barrier(Site site, unsigned mask) {
-    warp_meet(site, mask, 0);
-    if (mask == FULL) self().warp_syncs++;
+}  // namespace
+
+const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value) {
+    meet(site, mask, value, false);
+    return self().snapshot;
 }
+
+// A part of the warp is not ordered by it: an access knows only how often the whole warp met.
+void warp_barrier(Site site, unsigned mask) { meet(site, mask, 0, mask == FULL); }
 
 void pause(Site site) {
     Thread& me = self();
@@ -237,7 +263,36 @@ void pause(Site site) {
     yield();
 }
 
-void passed_grid_barrier() { self().grid_barriers++, self().pauses = 0; }
+void fence() {
+    if (!cooperative()) return;
+    Thread& me = self();
+    for (const Access& theirs : me.seen)
+        if (!me.block->known.include(theirs) && !me.known.include(theirs)) me.known.add(theirs), me.pauses = 0;
+    me.seen.clear();
+    me.fences++;
+    me.handed = me.block->known;
+    me.handed.add(me.known);
+    me.handed.add(access_now(true));
+}
+
+void see(const Fences& handed) {
+    for (const Access& fence : handed)
+        if (fence.block != self().block->index) self().seen.add(fence);
+}
+
+bool known(const Access& access) { return self().known.cover(access) || self().block->known.cover(access); }
+
+const char* why_unknown(const Access& access) {
+    std::string& why = machine.why;
+    if (!cooperative()) return "; nothing orders blocks of such a launch";
+    const Block& block = *self().block;
+    const std::string here = "; block " + std::to_string(block.index) + " has seen ", there = "block " + std::to_string(access.block);
+    why = here + "no signal of " + there + " that came after it and a fence";
+    for (const Thread& thread : block.threads)
+        if (thread.seen.cover(access) || thread.known.cover(access))
+            why = here + "what " + there + " signalled after it and a fence, but passed no fence and barrier after that";
+    return why.c_str();
+}
 
 Memory& shared_array(const char* name, size_t bytes) {
     auto& array = self().block->shared[name];

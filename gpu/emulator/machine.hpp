@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fiber.hpp"
+#include "order.hpp"
 
 namespace emulator {
 
@@ -35,8 +36,11 @@ struct Thread {
     unsigned mask = 0;       // of that operation
     uint64_t deposit = 0;    // what it brings to it
     uint64_t snapshot[WARP]; // what all lanes brought, once they are there
-    unsigned barriers = 0, warp_syncs = 0, grid_barriers = 0;
+    unsigned barriers = 0, warp_syncs = 0, fences = 0;
     unsigned pauses = 0;
+    // Fences of other blocks: those behind what it saw; those it knows of, by a fence of its own after that; those, and its own,
+    // that its next atomic operation hands on.
+    Fences seen, known, handed;
 };
 
 struct Block {
@@ -45,6 +49,7 @@ struct Block {
     std::map<std::string, std::unique_ptr<Memory>> shared;
     size_t dynamic_bytes = 0;
     unsigned at_barrier = 0, finished = 0;
+    Fences known;  // by all its threads
 
     Block();
     ~Block();
@@ -69,6 +74,7 @@ Thread& self();
 unsigned grid_size();
 unsigned block_size();
 uint32_t launch_number();
+bool cooperative();
 const char* kernel_name();
 
 void block_barrier(Site site);
@@ -78,8 +84,14 @@ const uint64_t* warp_meet(Site site, unsigned mask, uint64_t value);
 void warp_barrier(Site site, unsigned mask);
 // A turn of a spin loop: lets others run.
 void pause(Site site);
-// A barrier of the whole grid was passed: what came before it is ordered before what follows.
-void passed_grid_barrier();
+// __threadfence.
+void fence();
+// What other blocks hand on is seen.
+void see(const Fences& handed);
+// Whether an access of another block came before what this thread does now.
+bool known(const Access& access);
+// Why not; valid until the launch ends.
+const char* why_unknown(const Access& access);
 
 // The block's array of this name; the first thread makes it.
 Memory& shared_array(const char* name, size_t bytes);

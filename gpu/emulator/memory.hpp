@@ -1,54 +1,75 @@
 // Memory that checks each access: bounds, alignment, reads of what nobody wrote, and accesses that nothing orders.
 //
-// Two accesses of one word, one of them a write, must be ordered: by being of one thread, by a barrier of the block or the
-// grid, by __syncwarp within the warp (shuffles and ballots order nothing), or by the end of a launch. Atomic operations need no order among
-// themselves. So a missing barrier is found under every schedule.
+// Two accesses of one word, one of them a write, must be ordered: by being of one thread, by a barrier of the block, by __syncwarp
+// within the warp (shuffles and ballots order nothing), by what order.hpp says between blocks, or by the end of a launch. Atomic
+// operations need no order among themselves. So a missing barrier or fence is found under every schedule.
 #pragma once
 
 #include <cstring>
 #include <memory>
 #include <type_traits>
+#include <unordered_map>
 
 #include "machine.hpp"
 
 namespace emulator {
 
-constexpr unsigned MANY = ~0u;
+inline Access access_now(bool atomic) {
+    const Thread& me = self();
+    return {launch_number(), me.block->index, me.index, me.index / WARP, me.barriers, me.warp_syncs, me.fences, atomic};
+}
 
-// When and by whom a word was accessed; MANY where several were, and then the latest of each count.
-struct Access {
-    uint32_t launch = 0, block = 0, thread = 0, warp = 0;
-    uint32_t barriers = 0, warp_syncs = 0, grid_barriers = 0;
-    bool atomic = false;
+// Accesses of a word of one kind: the latest and, in a launch whose blocks wait for each other, those of other blocks that nothing
+// ordered before it.
+class Accesses {
+public:
+    const Access& latest() const { return last; }
 
-    static Access now(bool atomic) {
-        Thread& me = self();
-        return {launch_number(), me.block->index, me.index, me.index / WARP, me.barriers, me.warp_syncs, me.grid_barriers, atomic};
+    // One that is not before an access now; null where all are.
+    const Access* unordered(const Access& now) const {
+        if (!before(last, now)) return &last;
+        if (others)
+            for (const Access& other : *others)
+                if (!before(other, now)) return &other;
+        return nullptr;
     }
 
-    bool before(const Access& next) const { return (atomic && next.atomic) || ordered(next); }
-
-    bool ordered(const Access& next) const {
-        if (launch != next.launch) return true;
-        if (block != next.block) return grid_barriers < next.grid_barriers;
-        if (barriers < next.barriers || grid_barriers < next.grid_barriers || thread == next.thread) return true;
-        return warp == next.warp && warp_syncs < next.warp_syncs;
+    void add(const Access& now) {
+        if (!cooperative() || last.block == now.block || ordered(last, now)) return join(last, now);
+        if (!others) others = std::make_unique<std::vector<Access>>();
+        for (Access& other : *others)
+            if (other.block == now.block) return join(other, now);
+        others->push_back(now);
     }
 
-    void join(const Access& next) {
-        if (ordered(next)) { *this = next; return; }
-        if (block != next.block) block = MANY;
-        if (warp != next.warp) warp = MANY;
-        if (thread != next.thread) thread = MANY;
-        barriers = std::max(barriers, next.barriers);
-        warp_syncs = std::max(warp_syncs, next.warp_syncs);
-        grid_barriers = std::max(grid_barriers, next.grid_barriers);
-        atomic &= next.atomic;
+    void set(const Access& now) { last = now, others.reset(); }
+
+private:
+    Access last;
+    std::unique_ptr<std::vector<Access>> others;
+
+    static bool before(const Access& then, const Access& now) { return (then.atomic && now.atomic) || ordered(then, now); }
+
+    static bool ordered(const Access& then, const Access& now) {
+        if (then.launch != now.launch) return true;
+        if (then.block != now.block) return known(then);
+        return then.thread == now.thread || then.parted(now);
+    }
+
+    static void join(Access& then, const Access& now) {
+        if (ordered(then, now)) { then = now; return; }
+        if (then.block != now.block) then.block = MANY;
+        if (then.warp != now.warp) then.warp = MANY;
+        if (then.thread != now.thread) then.thread = MANY;
+        then.barriers = std::max(then.barriers, now.barriers);
+        then.warp_syncs = std::max(then.warp_syncs, now.warp_syncs);
+        then.fences = std::max(then.fences, now.fences);
+        then.atomic &= now.atomic;
     }
 };
 
 struct Word {
-    Access written, read;
+    Accesses written, read;
     bool initialised = false;
     uint32_t constant = 0;  // the launch that read it through the cache for constants
 };
@@ -73,32 +94,59 @@ struct Memory {
 
     void on_read(size_t word, size_t count, bool atomic) {
         check(word, count, "read");
-        Access now = Access::now(atomic);
+        const Access now = access_now(atomic);
         for (size_t i = word; i < word + count; i++) {
             Word& at = shadow[i];
             if (!at.initialised)
                 fault("read of %s[%zu], which nobody wrote (thread %u of block %u)", name.c_str(), i, now.thread, now.block);
-            if (!at.written.before(now)) race(i, "read", now, "write", at.written);
-            at.read.join(now);
+            if (const Access* then = at.written.unordered(now)) race(i, "read", now, "write", *then);
+            at.read.add(now);
         }
     }
 
     void on_write(size_t word, size_t count, bool atomic) {
         check(word, count, "write");
-        Access now = Access::now(atomic);
+        const Access now = access_now(atomic);
         for (size_t i = word; i < word + count; i++) {
             Word& at = shadow[i];
-            if (!at.written.before(now)) race(i, "write", now, "write", at.written);
-            if (!at.read.before(now)) race(i, "write", now, "read", at.read);
-            if (atomic && at.written.atomic) at.written.join(now);
-            else at.written = now;
+            if (const Access* then = at.written.unordered(now)) race(i, "write", now, "write", *then);
+            if (const Access* then = at.read.unordered(now)) race(i, "write", now, "read", *then);
+            if (atomic && at.written.latest().atomic) at.written.add(now);
+            else at.written.set(now);
+            if (!atomic && !signals.empty()) signals.erase(i);
             at.initialised = true;
         }
     }
 
+    // A load that sees what others write.
+    void on_watch(size_t word, size_t count) {
+        on_read(word, count, true);
+        if (const Fences* handed = signal(word)) see(*handed);
+    }
+
+    // An atomic operation.
+    void on_change(size_t word, size_t count) {
+        on_read(word, count, true);
+        on_write(word, count, true);
+        if (!cooperative()) return;
+        if (const Fences* handed = signal(word)) see(*handed);
+        if (!self().handed.empty()) signals[word].add(self().handed);
+    }
+
     [[noreturn]] void race(size_t word, const char* what, const Access& now, const char* earlier, const Access& then) {
-        fault("unordered %s of %s[%zu] by thread %u of block %u after a %s by thread %d of block %d", what, name.c_str(),
-              word, now.thread, now.block, earlier, int(then.thread), int(then.block));
+        const char* why = then.block == now.block ? "" : why_unknown(then);
+        fault("unordered %s of %s[%zu] by thread %u of block %u after a %s by thread %d of block %d%s", what, name.c_str(),
+              word, now.thread, now.block, earlier, int(then.thread), int(then.block), why);
+    }
+
+private:
+    uint32_t signals_of = 0;  // the launch of
+    std::unordered_map<size_t, Fences> signals;  // which fences a word hands on
+
+    const Fences* signal(size_t word) {
+        if (signals_of != launch_number()) signals.clear(), signals_of = launch_number();
+        const auto found = signals.find(word);
+        return found == signals.end() ? nullptr : &found->second;
     }
 };
 
@@ -115,13 +163,23 @@ template <class T> struct Element {
 
     T load(bool atomic = false) const {
         memory->on_read(size_t(word), COUNT, atomic);
-        T value;
-        std::memcpy(&value, &memory->words[size_t(word)], sizeof(T));
-        return value;
+        return bits();
     }
-    void store(T value, bool atomic = false) const {
-        memory->on_write(size_t(word), COUNT, atomic);
-        std::memcpy(&memory->words[size_t(word)], &value, sizeof(T));
+    // What others have written by now.
+    T watch() const {
+        memory->on_watch(size_t(word), COUNT);
+        return bits();
+    }
+    void store(T value) const {
+        memory->on_write(size_t(word), COUNT, false);
+        put(value);
+    }
+    // What was there; no other thread runs in between.
+    template <class Change> T change(Change change) const {
+        memory->on_change(size_t(word), COUNT);
+        const T old = bits();
+        put(change(old));
+        return old;
     }
     operator T() const { return load(); }
     T operator=(T value) const { store(value); return value; }
@@ -129,6 +187,14 @@ template <class T> struct Element {
     T operator+=(T value) const { return *this = load() + value; }
     T operator|=(T value) const { return *this = load() | value; }
     Pointer<T> operator&() const;
+
+private:
+    T bits() const {
+        T value;
+        std::memcpy(&value, &memory->words[size_t(word)], sizeof(T));
+        return value;
+    }
+    void put(T value) const { std::memcpy(&memory->words[size_t(word)], &value, sizeof(T)); }
 };
 
 // A pointer into checked memory. Pointer<const T> cannot write.

@@ -1,13 +1,12 @@
 // Instructions of PTX that touch memory or bring threads together, and the threads that run them.
 #include <algorithm>
-#include <cmath>
 
 #include "memory.hpp"
 #include "ptx_lane.hpp"
+#include "warp.hpp"
 
 namespace ptx {
 
-using emulator::FULL;
 using emulator::Memory;
 using emulator::WARP;
 
@@ -65,14 +64,14 @@ template <class T, int COUNT, Space SPACE, Kind KIND> void load(Lane& l, const I
     constexpr size_t bytes = sizeof(T) * COUNT;
     Memory& memory = memory_at<SPACE>(l, address_of<SPACE>(l, i, COUNT), bytes, word);
     l.must_be_known(i, "reads at");
-    memory.on_read(word, bytes / 4, KIND == Kind::RECENT || KIND == Kind::VOLATILE);
+    if (KIND == Kind::VOLATILE) memory.on_watch(word, bytes / 4);
+    else memory.on_read(word, bytes / 4, KIND == Kind::RECENT);
     for (size_t at = word; KIND == Kind::CONSTANT && at < word + bytes / 4; at++) {
-        if (memory.shadow[at].written.launch == emulator::launch_number())
+        if (memory.shadow[at].written.latest().launch == emulator::launch_number())
             emulator::fault("line %d reads %s[%zu] through the cache for constants, and the launch has written it", i.line,
                             memory.name.c_str(), at);
         memory.shadow[at].constant = emulator::launch_number();
     }
-    if (KIND == Kind::VOLATILE) l.watched = true;
     for (int part = 0; part < COUNT; part++) {
         T value;
         std::memcpy(&value, &memory.words[word + size_t(part) * sizeof(T) / 4], sizeof(T));
@@ -102,8 +101,9 @@ template <class T, int COUNT, Space SPACE> void store(Lane& l, const Instruction
 }
 
 unsigned char* local_at(Lane& l, uint64_t address, size_t bytes) {
-    if (address > l.local.size() || bytes > l.local.size() - address || address % bytes)
-        emulator::fault("no local memory of %zu bytes at %llu", bytes, (unsigned long long)address);
+    bool here = address <= l.local.size() && bytes <= l.local.size() - address && address % bytes == 0;
+    for (size_t at = 0; here && at < bytes; at++) here = l.local_known[address + at] != NOWHERE;
+    if (!here) emulator::fault("no local memory of %zu bytes at %llu", bytes, (unsigned long long)address);
     return &l.local[address];
 }
 
@@ -158,13 +158,12 @@ template <class T> void memories(Table& t, const string& type) {
 template <class T, Space SPACE, class Change> void change(Lane& l, const Instruction& i) {
     size_t word;
     Memory& memory = memory_at<SPACE>(l, address_of<SPACE>(l, i, 1), sizeof(T), word);
-    memory.on_read(word, 1, true);
+    memory.on_change(word, 1);
     T old;
     std::memcpy(&old, &memory.words[word], sizeof(T));
     const T by = l.get<T>(i.at[2]), changed = Change()(old, by);
     l.must_be_known(i, "changes a number by");
     not_constant(i, memory, word, 1);
-    memory.on_write(word, 1, true);
     std::memcpy(&memory.words[word], &changed, sizeof(T));
     l.set<T>(i.at[0], old);
 }
@@ -195,9 +194,7 @@ template <class From> void shuffle(Lane& l, const Instruction& i) {
     const int first = lane & segment, last = first | (int(clamp & 31) & ~segment);
     const auto [wanted, inside] = From()(lane, int(by & 31), first, last, segment);
     const int from = inside ? wanted : lane;
-    const uint64_t* brought = emulator::warp_meet(l.site(i), mask, l.get<uint32_t>(i.at[2]));
-    if (!(mask >> from & 1)) emulator::fault("line %d reads lane %d, which is not in the mask %08x", i.line, from, mask);
-    l.set<uint32_t>(i.at[0], uint32_t(brought[from]));
+    l.set<uint32_t>(i.at[0], uint32_t(emulator::shuffle(l.site(i), mask, l.get<uint32_t>(i.at[2]), unsigned(from))));
     l.set<bool>(i.at[1], inside);
 }
 struct Wanted { int lane; bool inside; };
@@ -212,49 +209,17 @@ struct Indexed {
 };
 
 template <class Pick> void reduce(Lane& l, const Instruction& i) {
-    const uint32_t mask = l.get<uint32_t>(i.at[2]);
-    uint32_t value = l.get<uint32_t>(i.at[1]);
-    const uint64_t* brought = emulator::warp_meet(l.site(i), mask, value);
-    for (unsigned lane = 0; lane < WARP; lane++)
-        if (mask >> lane & 1) value = Pick()(value, uint32_t(brought[lane]));
-    l.set<uint32_t>(i.at[0], value);
+    const uint32_t value = l.get<uint32_t>(i.at[1]), mask = l.get<uint32_t>(i.at[2]);
+    l.set<uint32_t>(i.at[0], emulator::reduce(l.site(i), mask, value, Pick()));
 }
 
-// mma.m16n8k8: lane 4 g + t brings a0..3 = A(g, t), A(g + 8, t), A(g, t + 4), A(g + 8, t + 4) and b0..1 = B(t, g), B(t + 4, g), and
-// has D(g, 2 t), D(g, 2 t + 1), D(g + 8, 2 t), D(g + 8, 2 t + 1). Factors are rounded before: a device cuts their lowest 13 bits.
 void multiply_add(Lane& l, const Instruction& i) {
-    uint64_t brought[3][WARP];
-    for (int part = 0; part < 3; part++) {
-        const size_t at = size_t(4 + 2 * part);
-        const uint64_t mine = l.get<uint32_t>(i.at[at]) | uint64_t(l.get<uint32_t>(i.at[at + 1])) << 32;
-        std::copy_n(emulator::warp_meet(l.site(i), FULL, mine), WARP, brought[part]);
-    }
-    const auto number = [&](int part, int from, bool high) {
-        const uint32_t word = uint32_t(high ? brought[part][from] >> 32 : brought[part][from]);
-        float x;
-        std::memcpy(&x, &word, 4);
-        if ((word & 0x1fffu) && std::isfinite(x)) emulator::fault("line %d: a factor of a matrix product was not rounded", i.line);
-        return x;
-    };
-    const int g = int(emulator::self().index % WARP) / 4, t = int(emulator::self().index % WARP) % 4;
-    for (int d = 0; d < 4; d++) {
-        float sum = l.get<float>(i.at[size_t(10 + d)]);
-        for (int k = 0; k < 8; k++)
-            sum += number(k / 4, 4 * g + k % 4, d >= 2) * number(2, 4 * (2 * t + d % 2) + k % 4, k >= 4);
-        l.set<float>(i.at[size_t(d)], sum);
-    }
-}
-
-// A fence after watching what other blocks write ends the wait of a grid barrier; the block goes past it at the next block barrier.
-void fence(Lane& l, const Instruction&) {
-    if (l.watched) l.passed[emulator::self().block->index]++;
-    l.watched = false;
-}
-
-void block_barrier(Lane& l, const Instruction& i) {
-    emulator::block_barrier(l.site(i));
-    emulator::Thread& me = emulator::self();
-    while (int(me.grid_barriers) < l.passed[me.block->index]) emulator::passed_grid_barrier();
+    uint32_t factors[6];
+    float sums[4];
+    for (size_t at = 0; at < 6; at++) factors[at] = l.get<uint32_t>(i.at[4 + at]);
+    for (size_t d = 0; d < 4; d++) sums[d] = l.get<float>(i.at[10 + d]);
+    emulator::multiply_add(l.site(i), sums, factors, factors + 4);
+    for (size_t d = 0; d < 4; d++) l.set<float>(i.at[d], sums[d]);
 }
 
 void nothing(Lane&, const Instruction&) {}
@@ -267,16 +232,11 @@ void cooperation(Table& t) {
     t["redux.sync.min.u32"] = reduce<Min>;
     t["redux.sync.max.u32"] = reduce<Max>;
     t["vote.sync.ballot.b32"] = [](Lane& l, const Instruction& i) {
-        const uint32_t mask = l.get<uint32_t>(i.at[2]);
-        const uint64_t* brought = emulator::warp_meet(l.site(i), mask, l.get<bool>(i.at[1]));
-        uint32_t ballot = 0;
-        for (unsigned lane = 0; lane < WARP; lane++)
-            if ((mask >> lane & 1) && brought[lane]) ballot |= 1u << lane;
-        l.set<uint32_t>(i.at[0], ballot);
+        l.set<uint32_t>(i.at[0], emulator::ballot(l.site(i), l.get<uint32_t>(i.at[2]), l.get<bool>(i.at[1])));
     };
     t["bar.warp.sync"] = [](Lane& l, const Instruction& i) { emulator::warp_barrier(l.site(i), l.get<uint32_t>(i.at[0])); };
-    t["bar.sync"] = block_barrier;
-    t["membar.gl"] = fence;
+    t["bar.sync"] = [](Lane& l, const Instruction& i) { emulator::block_barrier(l.site(i)); };
+    t["membar.gl"] = [](Lane&, const Instruction&) { emulator::fence(); };
     t["nanosleep.u32"] = [](Lane& l, const Instruction& i) { emulator::pause(l.site(i)); };
     t["mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"] = multiply_add;
     t["prefetch.global.L2"] = nothing;
@@ -325,16 +285,15 @@ string run(const Kernel& kernel, const emulator::Launch& launch, const std::vect
     std::vector<std::vector<uint64_t>> registers(at_once * launch.block);
     std::vector<std::vector<unsigned char>> local(at_once * launch.block);
     std::vector<std::vector<char>> known(at_once * launch.block), local_known(at_once * launch.block);
-    std::vector<int> passed(launch.grid);
     return emulator::run(launch, [&] {
         const emulator::Thread& me = emulator::self();
         const unsigned block = me.block->index, thread = me.index;
         const size_t slot = (launch.cooperative ? block : 0) * size_t(launch.block) + thread;
         registers[slot] = kernel.registers;
         known[slot] = kernel.known;
-        local[slot].assign(kernel.local_bytes, 0xef);
-        local_known[slot].assign(kernel.local_bytes, 0);
-        Lane lane{state, registers[slot], known[slot], local[slot], local_known[slot], passed};
+        local_known[slot] = kernel.local_known;
+        local[slot].assign(kernel.local_known.size(), 0xef);
+        Lane lane{state, registers[slot], known[slot], local[slot], local_known[slot]};
         lane.set<uint32_t>(TID, thread), lane.set<uint32_t>(LANEID, thread % WARP), lane.set<uint32_t>(CTAID, block);
         lane.set<uint32_t>(NTID, launch.block), lane.set<uint32_t>(NCTAID, launch.grid);
         for (uint64_t turn = 0; !lane.ended; turn++) {

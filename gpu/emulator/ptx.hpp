@@ -36,16 +36,20 @@ struct Instruction {
     size_t target = 0;      // of a branch
 };
 
+// Of a byte of local memory, beside whether it was written.
+constexpr char NOWHERE = 2;
+
 struct Array {
     std::string name;
     size_t bytes;  // 0: what the launch gives
     size_t align;
 };
 
-// Where an array begins: at its own alignment, and no better one below 16.
+// How far beyond a multiple of 16 an array begins: at its own alignment, and no better one.
+inline unsigned beyond_alignment(const Array& array) { return array.align < 16 ? unsigned(array.align) : 0; }
+
 inline unsigned shared_address(const std::vector<Array>& arrays, size_t index) {
-    const unsigned align = unsigned(arrays[index].align);
-    return unsigned(index + 1) * SHARED_STRIDE + (align < 16 ? align : 0);
+    return unsigned(index + 1) * SHARED_STRIDE + beyond_alignment(arrays[index]);
 }
 
 struct Kernel {
@@ -54,7 +58,8 @@ struct Kernel {
     std::vector<Instruction> instructions;
     std::vector<uint64_t> registers;        // as a thread begins with: what is a number is there
     std::vector<char> known;                // which of them are numbers
-    size_t local_bytes = 0, shared_bytes = 0, most_threads = 1024;
+    std::vector<char> local_known;          // as a thread begins with: 0, or NOWHERE where no array is
+    size_t shared_bytes = 0, most_threads = 1024;
     const std::vector<Array>* shared = nullptr;
 };
 

@@ -24,10 +24,9 @@ struct Lane {
     std::vector<char>& known;  // registers that were written, with what follows from what was
     std::vector<unsigned char>& local;
     std::vector<char>& local_known;
-    std::vector<int>& passed;  // grid barriers, of each block
     size_t next = 0;
-    bool ended = false, watched = false;  // watched: it has looked at what other blocks write
-    mutable bool unknown = false;         // what the instruction has read so far includes what nobody wrote
+    bool ended = false;
+    mutable bool unknown = false;  // what the instruction has read so far includes what nobody wrote
 
     template <class T> T get(int at) const {
         if (!known[size_t(at)]) unknown = true;

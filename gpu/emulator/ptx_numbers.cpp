@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "ptx_lane.hpp"
+#include "warp.hpp"
 
 namespace ptx {
 namespace {
@@ -120,18 +121,24 @@ template <class T> void integers(Table& t, const string& type) {
 template <class T> T smaller(T a, T b) { return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? a : b) : std::min(a, b); }
 template <class T> T greater(T a, T b) { return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? b : a) : std::max(a, b); }
 
+// Which NaN an instruction of f32 gives is open; a device gives this one, the host another.
+template <class T> T settled(T x) {
+    if (sizeof(T) == 4 && x != x) std::memcpy(&x, "\xff\xff\xff\x7f", 4);
+    return x;
+}
+
 template <class T> void reals(Table& t, const string& type) {
-    t["add.rn." + type] = BINARY(T, T, a + b);
-    t["sub.rn." + type] = BINARY(T, T, a - b);
-    t["mul.rn." + type] = BINARY(T, T, a * b);
-    t["div.rn." + type] = BINARY(T, T, a / b);
-    t["fma.rn." + type] = TERNARY(T, T, T, std::fma(a, b, c));
-    t["sqrt.rn." + type] = UNARY(T, T, std::sqrt(a));
-    t["rcp.rn." + type] = UNARY(T, T, T(1) / a);
+    t["add.rn." + type] = BINARY(T, T, settled(a + b));
+    t["sub.rn." + type] = BINARY(T, T, settled(a - b));
+    t["mul.rn." + type] = BINARY(T, T, settled(a * b));
+    t["div.rn." + type] = BINARY(T, T, settled(a / b));
+    t["fma.rn." + type] = TERNARY(T, T, T, settled(std::fma(a, b, c)));
+    t["sqrt.rn." + type] = UNARY(T, T, settled(std::sqrt(a)));
+    t["rcp.rn." + type] = UNARY(T, T, settled(T(1) / a));
     t["neg." + type] = UNARY(T, T, -a);
     t["abs." + type] = UNARY(T, T, std::fabs(a));
-    t["min." + type] = BINARY(T, T, smaller(a, b));
-    t["max." + type] = BINARY(T, T, greater(a, b));
+    t["min." + type] = BINARY(T, T, settled(smaller(a, b)));
+    t["max." + type] = BINARY(T, T, settled(greater(a, b)));
     compare<T>(t, type);
 }
 
@@ -145,12 +152,6 @@ double rough_reciprocal(double x) {
         return std::fabs(y) < std::numeric_limits<double>::min() ? std::copysign(0.0, y) : y;
     };
     return upper(1.0 / upper(x));
-}
-
-uint32_t rounded_to_tf32(float x) {
-    uint32_t word;
-    std::memcpy(&word, &x, 4);
-    return std::isfinite(x) ? (word + 0x1000u) & ~0x1fffu : word;
 }
 
 template <class T> void moves(Table& t, const string& type) {
@@ -180,7 +181,7 @@ void conversions(Table& t) {
     t["cvt.rn.f64.u32"] = UNARY(uint32_t, double, a);
     t["cvt.rn.f32.s64"] = UNARY(int64_t, float, a);
     t["cvt.rn.f64.s64"] = UNARY(int64_t, double, a);
-    t["cvt.rna.tf32.f32"] = UNARY(float, uint32_t, rounded_to_tf32(a));
+    t["cvt.rna.tf32.f32"] = UNARY(float, uint32_t, emulator::rounded_to_tf32(a));
 }
 
 }  // namespace

@@ -14,6 +14,8 @@ using std::string;
 
 // Of mma.
 constexpr size_t MOST_OPERANDS = 14;
+// Of a thread, by the compute capabilities of CUDA.
+constexpr size_t MOST_LOCAL = 512 << 10;
 
 const char* const SPECIAL_NAMES[] = {"%tid.x", "%ctaid.x", "%ntid.x", "%nctaid.x", "%laneid"};
 
@@ -191,8 +193,11 @@ private:
             registers(body, words(statement));
         } else if (begins(statement, ".local")) {
             const Array found = array(words(statement));
-            body.locals[found.name] = body.kernel.local_bytes;
-            body.kernel.local_bytes += (found.bytes + 15) / 16 * 16;
+            if (found.bytes > MOST_LOCAL) malformed("a local array that no device has");
+            std::vector<char>& local = body.kernel.local_known;
+            local.resize((local.size() + 16) / 16 * 16 + beyond_alignment(found), NOWHERE);
+            body.locals[found.name] = local.size();
+            local.resize(local.size() + found.bytes, 0);
         } else if (begins(statement, ".shared")) {
             declare_shared(statement);
             body.kernel.shared_bytes += program->shared.back().bytes;

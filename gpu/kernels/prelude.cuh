@@ -21,8 +21,6 @@
 // At 16 bytes, for load4.
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
-#define SPIN_PAUSE() __nanosleep(20)
-#define GRID_BARRIER_PASSED() ((void)0)
 
 // 16 bytes at once: the element must be a multiple of 4.
 DEVICE float4 load4(const float* from, long long at) { return *reinterpret_cast<const float4*>(from + at); }
@@ -123,11 +121,10 @@ DEVICE void grid_barrier(OUT(int) arrivals, OUT(int) rounds) {
         const int all = rounds[0] * (int)gridDim.x;
         __threadfence();
         atomicAdd(&arrivals[0], 1);
-        while (load_now(&arrivals[0]) < all) SPIN_PAUSE();
+        while (load_now(&arrivals[0]) < all) __nanosleep(20);
         __threadfence();
     }
     __syncthreads();
-    GRID_BARRIER_PASSED();
 }
 
 DEVICE void raise(OUT(int) flag, int tensor) { atomicMin(&flag[0], flag[FLAG_CHUNK] * 16 + tensor); }

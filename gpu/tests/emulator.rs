@@ -157,26 +157,66 @@ fn an_endless_wait_ends() {
     assert!(error.contains("waits forever") && error.contains("faults.cu"), "{error}");
 }
 
+/// Runs a kernel of faults.cu whose blocks wait for each other, each in its way; what its last buffer then holds.
+fn exchange(device: &Device, kernel: &str, grid: usize, how: i32) -> Result<Vec<f32>, Error> {
+    let signals = device.blank("signals", grid);
+    device.emulator.write(&signals, 0, &vec![0_i32; grid])?;
+    let (written, seen) = (device.blank("written", 2 * grid), device.numbers(&vec![0.0; 2 * grid]));
+    let arguments = [of(&signals), of(&written), of(&seen), Argument::Integer(how)];
+    device.run_together(kernel, grid, 64, &arguments)?;
+    let mut numbers = vec![0.0; 2 * grid];
+    device.emulator.read(&seen, 0, &mut numbers)?;
+    Ok(numbers)
+}
+
+const NO_SIGNAL: &str = "has seen no signal of block ";
+const NO_FENCE: &str = "but passed no fence and barrier after that";
+
 #[test]
-fn order_between_blocks_takes_a_grid_barrier() {
-    let arguments = |device: &Device| {
-        let arrivals = device.blank("arrivals", 1);
-        device.emulator.write(&arrivals, 0, &[0_i32]).unwrap();
-        (arrivals, device.blank("written", 4), device.blank("seen", 4))
-    };
+fn every_step_of_a_barrier_of_the_grid_is_needed() {
+    for seed in SEEDS {
+        for sound in [0, 6] {
+            let seen = exchange(&Device::new(seed), "fault_grid_barrier", 4, sound).unwrap();
+            assert_eq!(seen, [1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0]);
+        }
+        for (without, reason) in [(1, NO_SIGNAL), (2, NO_FENCE), (3, NO_SIGNAL), (5, NO_SIGNAL)] {
+            let error = exchange(&Device::new(seed), "fault_grid_barrier", 4, without).unwrap_err().to_string();
+            assert!(error.contains("unordered read of written[") && error.contains(reason), "{without}: {error}");
+        }
+        // A thread that does not wait may also find nothing there.
+        let error = exchange(&Device::new(seed), "fault_grid_barrier", 4, 4).unwrap_err().to_string();
+        assert!(error.contains("read of written["), "{error}");
+    }
+}
+
+#[test]
+fn order_passes_from_block_to_block_by_fences_alone() {
+    for seed in SEEDS {
+        for sound in [0, 1] {
+            let seen = exchange(&Device::new(seed), "fault_relay", 3, sound).unwrap();
+            assert_eq!(seen, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+        }
+        for fault in [2, 3, 4] {
+            let error = exchange(&Device::new(seed), "fault_relay", 3, fault).unwrap_err().to_string();
+            assert!(error.contains("read of written[0]"), "{fault}: {error}");
+        }
+        let error = exchange(&Device::new(seed), "fault_relay", 3, 4).unwrap_err().to_string();
+        assert!(error.contains("unordered") && error.contains("has seen no signal of block 0"), "{error}");
+    }
+}
+
+#[test]
+fn blocks_that_do_not_wait_have_no_order() {
     for seed in SEEDS {
         let device = Device::new(seed);
-        let (arrivals, written, seen) = arguments(&device);
-        device.run_together("fault_grid_barrier", 4, 64, &[of(&arrivals), of(&written), of(&seen)]).unwrap();
-        let mut numbers = [0.0_f32; 4];
-        device.emulator.read(&seen, 0, &mut numbers).unwrap();
-        assert_eq!(numbers, [1.0, 2.0, 3.0, 0.0]);
+        let (arrivals, written, seen) = (device.blank("arrivals", 1), device.blank("written", 4), device.blank("seen", 4));
+        device.emulator.write(&arrivals, 0, &[0_i32]).unwrap();
         let error = device.run_together("fault_no_grid_barrier", 4, 64, &[of(&arrivals), of(&written), of(&seen)]);
         let error = error.unwrap_err().to_string();
         assert!(error.contains("written["), "{error}");
         let out = device.numbers(&[0.0; 2]);
         let error = device.run("fault_between_blocks", 2, 1, &[of(&out)]).unwrap_err().to_string();
-        assert!(error.contains("unordered"), "{error}");
+        assert!(error.contains("unordered") && error.contains("nothing orders blocks of such a launch"), "{error}");
     }
 }
 
@@ -217,4 +257,23 @@ fn more_memory_than_there_is_is_refused() {
         let error = Device::new(0).emulator.allocate("all", bytes).unwrap_err();
         assert!(matches!(error, Error::OutOfMemory { buffer: "all", bytes: asked, free: None, .. } if asked == bytes));
     }
+}
+
+#[test]
+fn a_launch_that_the_host_has_no_memory_for_is_an_error() {
+    let device = Device::new(0);
+    let out = device.blank("out", 32);
+    let run = |shared| {
+        let shape = Shape { grid: 1, block: 32, shared, together: false };
+        device.emulator.run(&device.module, "fault_dynamic_shared", shape, &[of(&out)])
+    };
+    // More than there are addresses, and more than an array may have.
+    for bytes in [1 << 60, usize::MAX - 3] {
+        let error = run(bytes).unwrap_err().to_string();
+        assert!(error.contains("fault_dynamic_shared: the host has no memory for what the kernel asks for"), "{error}");
+    }
+    run(128).unwrap();
+    let mut numbers = [0.0_f32; 32];
+    device.emulator.read(&out, 0, &mut numbers).unwrap();
+    assert_eq!((numbers[0], numbers[31]), (1.0, 0.0));
 }

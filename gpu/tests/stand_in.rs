@@ -102,6 +102,31 @@ fn buffers_of_another_device_are_refused() {
 }
 
 #[test]
+#[ignore = "run by a_call_that_the_host_has_no_memory_for_is_an_error"]
+#[expect(unsafe_code, reason = "the crate asks for no such thing")]
+fn impossible() {
+    use cudarc::driver::result::memset_d8_async;
+    use fwpkm_gpu::{Backend, cuda::Cuda};
+    let device = Cuda::new(0).unwrap();
+    let buffer = device.allocate("buffer", 256).unwrap();
+    device.stream().context().bind_to_thread().unwrap();
+    // SAFETY: the stand-in keeps what it fills with, and has no room for so much.
+    let error = unsafe { memset_d8_async(device.address(&buffer), 0, 1 << 60, device.stream().cu_stream()) };
+    println!("\n{}", error.unwrap_err());
+    device.zero(&buffer).unwrap();
+}
+
+/// Rust must never see a C++ exception.
+#[test]
+fn a_call_that_the_host_has_no_memory_for_is_an_error() {
+    let output = run(&libraries("stand-in-impossible"), &["impossible", "--exact"], "");
+    let text = text(&output);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert!(text.contains("CUDA_ERROR_OUT_OF_MEMORY"), "{text}");
+    assert!(text.contains("stand-in driver: cuMemsetD8Async: the host has no memory for it"), "{text}");
+}
+
+#[test]
 fn a_machine_that_will_not_do_is_refused_with_the_reason() {
     let folder = libraries("stand-in-refuses");
     for (device, expected) in [
