@@ -94,36 +94,66 @@ impl CaseFile {
     }
 }
 
-/// The case files at a path, sorted: a file is itself, whatever its name; a folder gives every `*.safetensors` in it and in
-/// the folders below. Links to folders are not followed.
+/// The case files at a path, and what could not be looked into.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Case files, sorted: a file is itself, whatever its name; a folder gives every `*.safetensors` in it and in the folders
+    /// below. Links to folders are not followed.
+    pub cases: Vec<PathBuf>,
+    /// Folders that cannot be listed, and paths where there is nothing.
+    pub unread: Vec<(PathBuf, Error)>,
+}
+
+impl Listing {
+    /// Looks at a path; what cannot be read keeps nothing else from being found.
+    pub fn of(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        let mut listing = Self::default();
+        match fs::metadata(path) {
+            Err(error) => listing.unread.push((path.to_owned(), Error::io(path, "open", &error))),
+            Ok(kind) if !kind.is_dir() => listing.cases.push(path.to_owned()),
+            Ok(_) => listing.look_into(path),
+        }
+        listing
+    }
+
+    fn look_into(&mut self, path: &Path) {
+        let mut folders = vec![path.to_owned()];
+        while let Some(folder) = folders.pop() {
+            if let Err(error) = self.list(&folder, &mut folders) {
+                self.unread.push((folder.clone(), Error::io(&folder, "list", &error)));
+            }
+        }
+        if self.cases.is_empty() && self.unread.is_empty() {
+            let expected = "a folder with *.safetensors files in it or below";
+            let nothing = Error::Path { path: path.to_owned(), expected, found: "none".to_owned() };
+            self.unread.push((path.to_owned(), nothing));
+        }
+        self.cases.sort();
+        self.unread.sort_by(|(left, _), (right, _)| left.cmp(right));
+    }
+
+    /// Adds the case files of one folder; the folders in it are left to the caller.
+    fn list(&mut self, folder: &Path, below: &mut Vec<PathBuf>) -> std::io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                below.push(entry.path());
+            } else if entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
+                self.cases.push(entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The case files at a path, as a [`Listing`] gives them.
 ///
 /// # Errors
 /// `Io` where the system refuses; `Path` for a folder without case files.
 pub fn case_paths(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
-    let path = path.as_ref();
-    let kind = fs::metadata(path).map_err(|error| Error::io(path, "open", &error))?;
-    if !kind.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let unread = |error: std::io::Error| Error::io(&folder, "list", &error);
-        for entry in fs::read_dir(&folder).map_err(unread)? {
-            let entry = entry.map_err(unread)?;
-            if entry.file_type().map_err(unread)?.is_dir() {
-                folders.push(entry.path());
-            } else if entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
-                found.push(entry.path());
-            }
-        }
-    }
-    if found.is_empty() {
-        let expected = "a folder with *.safetensors files in it or below";
-        return Err(Error::Path { path: path.to_owned(), expected, found: "none".to_owned() });
-    }
-    found.sort();
-    Ok(found)
+    let Listing { cases, mut unread } = Listing::of(path);
+    if unread.is_empty() { Ok(cases) } else { Err(unread.swap_remove(0).1) }
 }
 
 #[cfg(test)]

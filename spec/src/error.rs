@@ -247,3 +247,13 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         count => format!("{} and {} more", names[..MOST].join(", "), count - MOST),
     }
 }
+
+/// A count and what is counted, for a message: "1 vector", "2 vectors".
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The verb of "3 of 5 differ", "1 of 5 differs", "0 of 1 differs".
+pub fn verb(count: usize, total: usize, verb: &str) -> String {
+    format!("{verb}{}", if count == 1 || total == 1 { "s" } else { "" })
+}

@@ -5,6 +5,7 @@
 //! - [`tensor_file`]: named tensors in a safetensors file, read as hostile input and written so that equal content
 //!   gives equal bytes.
 //! - [`certificate`]: what a certified vector states of itself; [`closed_form`]: tensors too large to store.
+//! - [`replacement`]: a file that takes its path's place when it is complete.
 //! - [`case_file`]: all of them together, and finding the case files of a folder.
 //!
 //! Nothing here computes the layer; this crate depends on no other crate of the project.
@@ -15,15 +16,17 @@ pub mod certificate;
 pub mod closed_form;
 mod error;
 pub mod registry;
+pub mod replacement;
 pub mod tensor_file;
 mod unique;
 
 pub use case::Case;
-pub use case_file::{CaseFile, case_paths};
+pub use case_file::{CaseFile, Listing, case_paths};
 pub use certificate::Certificate;
 pub use closed_form::ClosedForm;
-pub use error::{Error, listed, printable, shortened};
+pub use error::{Error, counted, listed, printable, shortened, verb};
 pub use registry::{Clause, Group, Label, clause, clauses};
+pub use replacement::{Replacement, replace};
 pub use tensor_file::{Data, ElementType, Tensor, TensorFile, TensorWriter};
 
 /// The whole specification, as written in `SPEC.md`.

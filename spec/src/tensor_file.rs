@@ -28,7 +28,7 @@ use header::{Entry, Header};
 
 pub use elements::{Data, ElementType};
 pub use stream::TensorWriter;
-pub use write::{replace, to_bytes, write};
+pub use write::{to_bytes, write};
 
 /// The element types that are read.
 const READ_TYPES: &str = "F32, F64, BF16, F16, I32, I64, U8 or BOOL";

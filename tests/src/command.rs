@@ -1,6 +1,6 @@
 //! The command `fwpkm`: text for people on stdout, `--json` one document instead, errors on stderr.
 //!
-//! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, 130 stopped by Ctrl-C.
+//! Exit status: 0 conforms or done, 1 differs, 2 usage or bad file, or nothing was judged, 130 stopped by Ctrl-C.
 
 mod backend;
 mod bench;
@@ -9,6 +9,7 @@ mod doctor;
 mod judge;
 mod judging;
 mod report_text;
+mod results;
 mod run;
 mod spec;
 mod trace;
@@ -56,7 +57,11 @@ enum Outcome {
 
 /// Reads the arguments of the process, does the job and gives its exit status.
 pub fn main() -> ExitCode {
-    let outcome = match Command::parse().job.unwrap_or_else(|| Job::Check(check::Arguments::default())) {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(error) => return unparsed(&error),
+    };
+    let outcome = match command.job.unwrap_or_else(|| Job::Check(check::Arguments::default())) {
         Job::Check(arguments) => check::check(&arguments),
         Job::Judge(arguments) => judge::judge(&arguments),
         Job::Identify(arguments) => judge::identify(&arguments),
@@ -78,9 +83,18 @@ pub fn main() -> ExitCode {
         Ok(Outcome::BadFile) => ExitCode::from(2),
         Ok(Outcome::Stopped) => ExitCode::from(130),
         Err(error) => {
-            anstream::eprintln!("{RED}error:{RED:#} {error}");
+            say(&format!("{RED}error:{RED:#} {error}"));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Prints a help text or what is wrong with the arguments.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    let status = u8::try_from(error.exit_code()).unwrap_or(2);
+    match error.print() {
+        Err(unwritten) if unwritten.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(2),
+        _ => ExitCode::from(status),
     }
 }
 
@@ -111,14 +125,9 @@ fn quoted(path: &std::path::Path) -> String {
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// Refuses to write a result over the file it is made from.
-fn not_the_input(output: &std::path::Path, input: &std::path::Path) -> crate::Result<()> {
-    let same = output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| output == input));
-    if !same {
-        return Ok(());
-    }
-    let reason = format!("{} is the input; the result needs another file", output.display());
-    Err(crate::Error::Usage { reason })
+/// Says something on standard error, to whoever hears it: where it cannot be written there is nobody to tell.
+fn say(text: &str) {
+    let _ = anstream::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Prints one JSON document.

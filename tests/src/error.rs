@@ -40,6 +40,14 @@ pub enum Error {
         /// Names there are.
         found: String,
     },
+    /// Outputs of which nothing can be judged.
+    #[error("none of the results that the case asks for is there: expected {expected}; found {found}")]
+    NoResult {
+        /// Names of the results.
+        expected: String,
+        /// Names there are.
+        found: String,
+    },
     /// An optional tensor that is there against the case's word, or the other way round.
     #[error("the case says that {tensor} is {}, and it is {}", there(*.stated), there(*.found))]
     Stated {

@@ -9,6 +9,7 @@
 //! nothing fits and stages were recorded, the same is tried on `out.*` alone.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -80,17 +81,38 @@ pub struct OfResults {
     pub differing: Vec<String>,
 }
 
-/// Finds the deviations, single or in pairs, that every case is consistent with.
-pub fn identify(evidence: &[Evidence], declared: Declaration) -> Identification {
+/// Finds the deviations, single or in pairs, that every case is consistent with; none where `stop` was set before it was done.
+pub fn identify(evidence: &[Evidence], declared: Declaration, stop: &AtomicBool) -> Option<Identification> {
     if !evidence.iter().any(|case| differs(&case.judgement)) {
-        return Identification::Conforms;
+        return Some(Identification::Conforms);
     }
+    let search = Search { declared, stop };
     let singles = singles();
-    let explained = explained(evidence, &singles, declared);
-    if !explained.is_empty() {
-        return Identification::ConsistentWith(explained.into_iter().map(|(_, explanation)| explanation).collect());
+    let explained = explained(evidence, &singles, search);
+    let found = if explained.is_empty() {
+        of_results(evidence, &singles, search).map_or(Identification::Unknown, Identification::OfResults)
+    } else {
+        Identification::ConsistentWith(explained.into_iter().map(|(_, explanation)| explanation).collect())
+    };
+    // What was found until it was stopped may not be all that fits.
+    (!stop.load(Ordering::SeqCst)).then_some(found)
+}
+
+/// What is the same for every candidate.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    declared: Declaration,
+    stop: &'a AtomicBool,
+}
+
+impl Search<'_> {
+    /// The outputs of a case as if `oracle` were what they should be; none where it cannot run the case, and once stopped.
+    fn judge(self, case: &Evidence, oracle: &Implementation) -> Option<Judgement> {
+        if self.stop.load(Ordering::SeqCst) {
+            return None;
+        }
+        judge(case.problem, oracle, self.declared, &case.outputs).ok()
     }
-    of_results(evidence, &singles, declared).map_or(Identification::Unknown, Identification::OfResults)
 }
 
 /// All that are tried one by one.
@@ -101,11 +123,7 @@ fn singles() -> Vec<Implementation> {
 }
 
 /// Those that explain every case, single ones before pairs.
-fn explained(
-    evidence: &[Evidence],
-    singles: &[Implementation],
-    declared: Declaration,
-) -> Vec<(Implementation, Explanation)> {
+fn explained(evidence: &[Evidence], singles: &[Implementation], search: Search) -> Vec<(Implementation, Explanation)> {
     let mut failing: Vec<&Evidence> = evidence.iter().filter(|case| differs(&case.judgement)).collect();
     // Short cases first: most that does not fit fails at the first.
     failing.sort_by_key(|case| (case.judgement.steps, case.judgement.tokens));
@@ -113,7 +131,7 @@ fn explained(
     let order: Vec<&Evidence> = failing.iter().chain(&passing).copied().collect();
     let fitting = |candidates: &[Implementation]| -> Vec<(Implementation, Explanation)> {
         let fitting: Vec<&Implementation> =
-            candidates.par_iter().filter(|candidate| fits(candidate, &order, declared)).collect();
+            candidates.par_iter().filter(|candidate| fits(candidate, &order, search)).collect();
         let explanations = explanations(&fitting, &failing);
         fitting.into_iter().cloned().zip(explanations).collect()
     };
@@ -122,7 +140,7 @@ fn explained(
         return found;
     }
     // Those that seem to help first; all there are, at some seconds more, only where none of them fits.
-    let found = fitting(&pairs(&helping(singles, &failing, declared)));
+    let found = fitting(&pairs(&helping(singles, &failing, search)));
     if !found.is_empty() {
         return found;
     }
@@ -130,7 +148,7 @@ fn explained(
 }
 
 /// The same of `out.*` alone, where stages were recorded: these may be of another form than their names say.
-fn of_results(evidence: &[Evidence], singles: &[Implementation], declared: Declaration) -> Option<OfResults> {
+fn of_results(evidence: &[Evidence], singles: &[Implementation], search: Search) -> Option<OfResults> {
     if !evidence.iter().any(|case| case.outputs.keys().any(|name| is_of_stage(name))) {
         return None;
     }
@@ -138,7 +156,7 @@ fn of_results(evidence: &[Evidence], singles: &[Implementation], declared: Decla
     let alone = |case: &Evidence<'_>| {
         let results = case.outputs.iter().filter(|(name, _)| !is_of_stage(name));
         let outputs: Outputs = results.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        let judgement = judge(case.problem, &specification, declared, &outputs).ok()?;
+        let judgement = judge(case.problem, &specification, search.declared, &outputs).ok()?;
         Some((outputs, judgement))
     };
     let alone: Vec<_> = evidence.par_iter().map(alone).collect::<Option<_>>()?;
@@ -146,14 +164,14 @@ fn of_results(evidence: &[Evidence], singles: &[Implementation], declared: Decla
     let results: Vec<Evidence> =
         problems.zip(alone).map(|(problem, (outputs, judgement))| Evidence { problem, outputs, judgement }).collect();
     let conforms = !results.iter().any(|case| differs(&case.judgement));
-    let found = if conforms { Vec::new() } else { explained(&results, singles, declared) };
+    let found = if conforms { Vec::new() } else { explained(&results, singles, search) };
     let nearest = match found.first() {
         Some((implementation, _)) => implementation,
         None if conforms => &specification,
         None => return None,
     };
     let differing = |case: &Evidence| -> Vec<String> {
-        let Ok(judgement) = judge(case.problem, nearest, declared, &case.outputs) else { return Vec::new() };
+        let Some(judgement) = search.judge(case, nearest) else { return Vec::new() };
         let of_stages = judgement.findings().filter(|check| is_of_stage(&check.tensor));
         of_stages.map(|check| without_step(&check.tensor).to_string()).collect()
     };
@@ -176,10 +194,8 @@ fn differs(judgement: &Judgement) -> bool {
     judgement.verdict() == Verdict::Differs
 }
 
-fn fits(candidate: &Implementation, order: &[&Evidence], declared: Declaration) -> bool {
-    let agrees = |case: &Evidence| {
-        judge(case.problem, candidate, declared, &case.outputs).is_ok_and(|judgement| !differs(&judgement))
-    };
+fn fits(candidate: &Implementation, order: &[&Evidence], search: Search) -> bool {
+    let agrees = |case: &Evidence| search.judge(case, candidate).is_some_and(|judgement| !differs(&judgement));
     let explains = |case: &Evidence| !differs(&case.judgement) || !computes_the_same(candidate, case);
     order.iter().all(|case| agrees(case) && explains(case))
 }
@@ -228,7 +244,7 @@ fn explanation(candidate: &Implementation, separated_by: &str, factor: f64) -> E
 }
 
 /// Deviations that each explain something: under one alone, fewer tensors differ in cases made for its clause.
-fn helping(singles: &[Implementation], failing: &[&Evidence], declared: Declaration) -> Vec<&'static Deviation> {
+fn helping(singles: &[Implementation], failing: &[&Evidence], search: Search) -> Vec<&'static Deviation> {
     let explains = |candidate: &Implementation| -> usize {
         let made_for = |case: &&&Evidence| {
             let labels = &case.judgement.clauses;
@@ -236,7 +252,7 @@ fn helping(singles: &[Implementation], failing: &[&Evidence], declared: Declarat
         };
         let fewer = |case: &&Evidence| {
             let before: Vec<&str> = case.judgement.findings().map(|check| check.tensor.as_str()).collect();
-            let Ok(judgement) = judge(case.problem, candidate, declared, &case.outputs) else { return 0 };
+            let Some(judgement) = search.judge(case, candidate) else { return 0 };
             let after: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
             let fewer = after.iter().all(|tensor| before.contains(tensor));
             if fewer { before.len().saturating_sub(after.len()) } else { 0 }

@@ -29,7 +29,7 @@ pub use distance::Distance;
 use crate::error::{Error, Result};
 use crate::implementation::Implementation;
 use crate::numbers::Numbers;
-use crate::outputs::of_walk;
+use crate::outputs::{of_walk, result_names};
 use crate::problem::{Problem, swapped};
 use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
@@ -95,17 +95,14 @@ impl Judgement {
 
 /// Judges recorded outputs of a case as if `oracle` were what they should be.
 ///
-/// # Errors   outputs without `out.*`; a case that the oracle itself cannot run
+/// # Errors   outputs without any result of the case; a case that the oracle itself cannot run
 pub fn judge(
     problem: &Problem,
     oracle: &Implementation,
     declared: Declaration,
     outputs: &Outputs,
 ) -> Result<Judgement> {
-    if !outputs.keys().any(|name| name.starts_with("out.")) {
-        let found = outputs.keys().cloned().collect::<Vec<_>>().join(", ");
-        return Err(Error::Missing { tensor: "out.*".into(), found });
-    }
+    some_result(problem, outputs)?;
     let problem = problem.rounded(declared.numbers);
     let plan = oracle.plan(&problem.plan);
     let recorded = Recorded::new(outputs);
@@ -184,6 +181,16 @@ pub fn judge(
         drift,
         first_diverging_chunk,
     })
+}
+
+/// Refuses outputs of which no result could be judged: a misspelt name, or those of another case.
+fn some_result(problem: &Problem, outputs: &Outputs) -> Result<()> {
+    let names = result_names(problem);
+    if names.iter().any(|name| outputs.contains_key(*name)) {
+        return Ok(());
+    }
+    let found = fwpkm_spec::listed(outputs.keys().map(String::as_str));
+    Err(Error::NoResult { expected: fwpkm_spec::listed(names), found })
 }
 
 /// Whether a case is judged stage by stage throughout: no more than one step, and no token after it.

@@ -33,7 +33,8 @@ pub fn recorded(recording: &Recording) -> impl Fn(&Problem) -> Result<Option<Out
 
 /// Judges every case, mostly certified vectors, against the specification; what is wrong with one does not keep the others from being judged.
 ///
-/// `done` is called after each vector. Once `stop` is set no further vector is begun, and the report says so.
+/// `explain` asks what is computed instead. `done` is called after each vector. Once `stop` is set no further vector is begun,
+/// nor is what is computed instead looked for any more, and the report says so.
 pub fn report<V: AsRef<Problem> + Sync>(
     subject: &str,
     declared: Declaration,
@@ -82,10 +83,12 @@ pub fn report<V: AsRef<Problem> + Sync>(
     let mut report = Report::new(subject, declared, &labels, cases, errors, not_recorded);
     report.not_applicable = not_applicable.into_inner().unwrap_or_default();
     report.stopped = stop.load(Ordering::SeqCst);
+    report.not_begun = vectors.len().saturating_sub(report.accounted());
     if explain && report.verdict() == Verdict::Differs && !report.stopped {
         let evidence: Vec<Evidence> =
             judged.into_iter().map(|(problem, outputs, judgement)| Evidence { problem, outputs, judgement }).collect();
-        report.identification = Some(identify(&evidence, declared));
+        report.identification = identify(&evidence, declared, stop);
+        report.stopped = report.identification.is_none();
     }
     report
 }

@@ -1,7 +1,7 @@
 //! A long random text: as a whole, and chunk by chunk.                                            NUM-11
 
 use fwpkm_reference::{Settings, Tables};
-use fwpkm_spec::Label;
+use fwpkm_spec::{Label, counted};
 use ndarray::Array3;
 use ndarray_rand::rand::rngs::StdRng;
 use ndarray_rand::rand::{Rng, SeedableRng};
@@ -27,7 +27,9 @@ const CLAUSES: [&str; 19] = [
 /// # Errors   no tokens, or more than [`MOST`]
 pub fn problems(tokens: usize) -> Result<Vec<Problem>> {
     if tokens == 0 || tokens > MOST {
-        return Err(Error::Usage { reason: format!("a long text of {tokens} tokens: 1 to {MOST} are allowed") });
+        return Err(Error::Usage {
+            reason: format!("a long text of {}: 1 to {MOST} are allowed", counted(tokens, "token")),
+        });
     }
     let settings = Settings { sub_keys: 64, key_dim: 64, value_dim: 32, ..Settings::paper() };
     let mut rng = StdRng::seed_from_u64(1);
@@ -36,7 +38,7 @@ pub fn problems(tokens: usize) -> Result<Vec<Problem>> {
     let (queries, values) = (normal(settings.key_dim), normal(settings.value_dim));
     let exercised = |label: &Label| CLAUSES.contains(&label.to_string().as_str());
     let whole = Problem {
-        name: format!("{tokens} tokens"),
+        name: counted(tokens, "token"),
         clauses: fwpkm_spec::clauses().iter().map(|clause| clause.label).filter(exercised).collect(),
         plan: Plan::one_call(settings),
         sequences: 1,

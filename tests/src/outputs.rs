@@ -49,6 +49,30 @@ pub fn of_walk<S: Element>(walked: &Walked<S>, problem: &Problem, plan: &Plan) -
     Ok(out)
 }
 
+/// The names of the results of a case, the `out.*` that [`of_walk`] gives.
+pub fn result_names(problem: &Problem) -> Vec<&'static str> {
+    let mut names = MEMORY_RESULTS.to_vec();
+    if let Some(projection) = &problem.projection {
+        names.extend(["out.layer", "out.hidden"]);
+        names.extend(projection.gate.as_ref().map(|_| "out.gates"));
+    }
+    names
+}
+
+/// The results of every case.
+const MEMORY_RESULTS: [&str; 10] = [
+    "out.reads",
+    "out.indices",
+    "out.weights",
+    "out.mem_losses",
+    "out.addr_loss_mean",
+    "out.slot_values",
+    "out.sub_keys",
+    "out.stats.collision_rate",
+    "out.stats.coverage",
+    "out.stats.divergence",
+];
+
 fn layer<S: Element>(walked: &Walked<S>, b: usize, t: usize, out: &mut Outputs) -> Result<()> {
     let (Some(projected), Some(output)) = (&walked.projected, &walked.output) else { return Ok(()) };
     let rows = |rows: &Array2<S>| -> Result<_> { Ok(real(rows.view().into_shape_with_order((b, t, rows.ncols()))?)) };

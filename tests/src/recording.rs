@@ -81,9 +81,6 @@ impl Recording {
             let reason = format!("made for specification {version}; this is {}", fwpkm_spec::version());
             return Err(Error::File { path: path.display().to_string(), reason });
         }
-        if !file.names().any(|name| name.starts_with("out.")) {
-            return Err(Error::Missing { tensor: "out.*".into(), found: fwpkm_spec::listed(file.names()) });
-        }
         let mut outputs = Outputs::new();
         for name in file.names().filter(|name| !name.starts_with("in.")) {
             if !name.starts_with("out.") && !name.starts_with("trace.") {

@@ -29,8 +29,11 @@ pub struct Report {
     pub clauses: Vec<ClauseLine>,
     /// What it computes instead, where it differs.
     pub identification: Option<Identification>,
-    /// Whether the run was stopped before the last vector.
+    /// Whether the run was stopped before it was done.
     pub stopped: bool,
+    /// Vectors that were not begun, since it was stopped.
+    #[serde(skip)]
+    pub not_begun: usize,
 }
 
 /// One clause over all vectors.
@@ -77,7 +80,13 @@ impl Report {
             clauses,
             identification: None,
             stopped: false,
+            not_begun: 0,
         }
+    }
+
+    /// Vectors of which something is said.
+    pub(crate) fn accounted(&self) -> usize {
+        self.cases.len() + self.errors.len() + self.not_applicable.len() + self.not_recorded.len()
     }
 
     /// Differs if any vector does.
@@ -97,6 +106,11 @@ impl Report {
             *missing.entry(name.as_str()).or_default() += 1;
         }
         missing
+    }
+
+    /// Judged vectors of which not every result was recorded.
+    pub fn incomplete(&self) -> impl Iterator<Item = &Judgement> {
+        self.cases.iter().filter(|case| case.missing.iter().any(|name| name.starts_with("out.")))
     }
 
     /// Whether everything that was asked for was recorded and judged: every vector, and every result of it.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorInfo;
 use tempfile::NamedTempFile;
 
-use super::write::{dtype, file_beside, format_error, header_bytes, write_elements};
+use super::write::{dtype, format_error, header_bytes, write_elements};
 use super::{Data, ElementType, header};
 use crate::error::{Error, quoted};
+use crate::replacement::Replacement;
 
 /// Bytes kept free for the header, which is written last.
 const HEADER: usize = 1 << 16;
@@ -19,12 +20,12 @@ const BLOCK: usize = 1 << 20;
 
 /// A safetensors file whose tensors are declared with their shapes and filled in any order, in pieces.
 ///
-/// It is written beside its path and takes that place in [`TensorWriter::finish`]; until then, and if anything fails, an
+/// It is a [`Replacement`], which takes its path's place in [`TensorWriter::finish`]; until then, and if anything fails, an
 /// existing file stays as it was.
 #[derive(Debug)]
 pub struct TensorWriter {
     path: PathBuf,
-    file: NamedTempFile,
+    file: Replacement,
     tensors: Vec<(String, ElementType, TensorInfo)>,
     end: usize,
 }
@@ -33,14 +34,10 @@ impl TensorWriter {
     /// A new file.
     ///
     /// # Errors
-    /// `Io` where the folder of the path cannot be written.
+    /// Those of [`Replacement::create`].
     pub fn create(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref().to_owned();
-        if path.is_dir() {
-            let found = "a folder".to_owned();
-            return Err(Error::Path { path, expected: "a file to write", found });
-        }
-        let file = file_beside(&path).map_err(|error| Error::io(&path, "write", &error))?;
+        let file = Replacement::create(&path)?;
         Ok(Self { path, file, tensors: Vec::new(), end: 0 })
     }
 
@@ -92,7 +89,7 @@ impl TensorWriter {
             write_elements(&mut out, data)?;
             out.flush()
         };
-        fill(&mut self.file).map_err(|error| Error::io(&self.path, "write", &error))
+        fill(&mut self.file.file).map_err(|error| Error::io(&self.path, "write", &error))
     }
 
     /// Shortens the second dimension of every tensor declared so far to `length`, for a run that ends early.
@@ -112,7 +109,7 @@ impl TensorWriter {
             let from = info.data_offsets.0;
             for index in 0..*first {
                 // Everything moves towards the front, so nothing that is still needed is overwritten.
-                move_bytes(&mut self.file, from + index * *second * row, end + index * length * row, length * row)
+                move_bytes(&mut self.file.file, from + index * *second * row, end + index * length * row, length * row)
                     .map_err(|error| Error::io(&self.path, "write", &error))?;
             }
             *second = length;
@@ -135,14 +132,14 @@ impl TensorWriter {
             return Err(format_error(&self.path, "header", format!("at most {HEADER} bytes"), found));
         }
         let refused = |error: io::Error| Error::io(&self.path, "write", &error);
-        self.file.seek(SeekFrom::Start(0)).and_then(|_| self.file.write_all(&header)).map_err(refused)?;
-        self.file.persist(&self.path).map_err(|error| Error::io(&self.path, "write", &error.error))?;
-        Ok(())
+        let file = &mut self.file.file;
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).map_err(refused)?;
+        self.file.persist()
     }
 
     fn resize(&mut self) -> Result<(), Error> {
         let length = offset_of(self.end);
-        self.file.as_file().set_len(length).map_err(|error| Error::io(&self.path, "write", &error))
+        self.file.file.as_file().set_len(length).map_err(|error| Error::io(&self.path, "write", &error))
     }
 }
 

@@ -146,7 +146,7 @@ fn a_failed_write_leaves_the_existing_file_and_nothing_else() {
     }
     let blocked = folder.path().join("folder");
     fs::create_dir(&blocked).unwrap();
-    assert!(matches!(write(&blocked, &BTreeMap::new(), &[("a", &good)]), Err(Error::Io { action: "write", .. })));
+    assert!(matches!(write(&blocked, &BTreeMap::new(), &[("a", &good)]), Err(Error::Path { .. })));
     let nowhere = folder.path().join("no").join("such");
     assert!(matches!(write(&nowhere, &BTreeMap::new(), &[("a", &good)]), Err(Error::Io { action: "write", .. })));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");

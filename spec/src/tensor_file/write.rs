@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -12,13 +12,14 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::header::LONGEST;
 use super::{Data, ElementType, Tensor};
 use crate::error::{Error, quoted};
+use crate::replacement::replace;
 
-/// Writes a safetensors file: to a new file in the same folder, which then takes the place of an existing one. If anything
-/// fails, an existing file stays as it was. Equal content gives equal bytes, whatever the order of the tensors given.
+/// Writes a safetensors file, as a [`Replacement`](crate::Replacement) of what stands there. Equal content gives equal bytes,
+/// whatever the order of the tensors given.
 ///
 /// # Errors
 /// `Format` for a tensor whose elements are not as many as its shape has, a name given twice or reserved, names too long in
-/// all; `Io` where the system refuses.
+/// all; `Path` and `Io` as for a replacement.
 pub fn write<N, T>(path: impl AsRef<Path>, metadata: &BTreeMap<String, String>, tensors: &[(N, T)]) -> Result<(), Error>
 where
     N: AsRef<str>,
@@ -30,7 +31,6 @@ where
         out.write_all(&header)?;
         placed.iter().try_for_each(|placed| write_elements(out, placed.data))
     })
-    .map_err(|error| Error::io(path, "write", &error))
 }
 
 /// The bytes that [`write()`] writes; the path is for messages only.
@@ -154,27 +154,6 @@ pub(super) fn dtype(kind: ElementType) -> Dtype {
         ElementType::U8 => Dtype::U8,
         ElementType::Bool => Dtype::BOOL,
     }
-}
-
-/// Fills a new file beside the path, which then takes the path's place; if anything fails, an existing file stays as it was.
-///
-/// # Errors
-/// What the system refuses, and what `fill` gives.
-pub fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut out = BufWriter::new(file_beside(path)?);
-    fill(&mut out)?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// A new file in the folder of the path, removed unless it is renamed.
-pub(super) fn file_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // As any new file, not for the owner's eyes only; the umask applies.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".fwpkm-").tempfile_in(folder)
 }
 
 pub(super) fn write_elements(out: &mut dyn Write, data: &Data) -> io::Result<()> {

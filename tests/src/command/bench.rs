@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use criterion::Criterion;
+use fwpkm_spec::{counted, replace};
 use serde::Serialize;
 
 use super::backend::BackendName;
-use super::{BOLD, DIM, Outcome, print, print_json};
+use super::results::writable;
+use super::{BOLD, DIM, Outcome, print, print_json, say};
 use crate::bench::{Measured, STAGES, Workload, stages};
 use crate::error::{Error, Result};
 use baseline::Report;
@@ -101,6 +103,10 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
         return measure_here(workload);
     }
     baseline::check(&arguments.baseline, arguments.baseline_tokens)?;
+    let out: Vec<_> = arguments.out.iter().map(|path| ("--out", path.as_path())).collect();
+    // What a baseline is run with may be files.
+    let words: Vec<&Path> = arguments.baseline.iter().flat_map(|line| line.split_whitespace()).map(Path::new).collect();
+    writable(&out, &words)?;
     if arguments.backend != BackendName::Cpu {
         return device::on_device(arguments);
     }
@@ -133,13 +139,13 @@ pub(super) fn bench(arguments: &Arguments) -> Result<Outcome> {
 /// The document into the file of `--out`, where it is given.
 fn write_out(arguments: &Arguments, document: &impl Serialize) -> Result<()> {
     let Some(path) = &arguments.out else { return Ok(()) };
-    let wrong = |reason: String| Error::File { path: path.display().to_string(), reason };
-    let text = serde_json::to_string_pretty(document).map_err(|e| wrong(e.to_string()))?;
-    std::fs::write(path, text + "\n").map_err(|e| wrong(e.to_string()))
+    let unwritten = |e: serde_json::Error| Error::File { path: path.display().to_string(), reason: e.to_string() };
+    let text = serde_json::to_string_pretty(document).map_err(unwritten)?;
+    Ok(replace(path, |out| out.write_all((text + "\n").as_bytes()))?)
 }
 
 fn note(what: &str) {
-    anstream::eprintln!("{DIM}measuring {what}{DIM:#}");
+    say(&format!("{DIM}measuring {what}{DIM:#}"));
 }
 
 /// T, then n, then B varied; each once from the same base.
@@ -226,7 +232,8 @@ pub(super) fn machine() -> Machine {
 
 fn text(document: &Document) -> String {
     let Machine { processor, cores, system } = &document.machine;
-    let mut out = format!("{DIM}{processor}, {cores} cores, {system}; specification {}{DIM:#}\n\n", document.spec);
+    let cores = counted(*cores, "core");
+    let mut out = format!("{DIM}{processor}, {cores}, {system}; specification {}{DIM:#}\n\n", document.spec);
     let chunk = document.stages.iter().find(|stage| stage.name == "chunk").map_or(f64::NAN, |stage| stage.seconds);
     let _ = writeln!(out, "{BOLD}{:12} {:>14} {:>9} {:>10}{BOLD:#}", "stage", "ms per chunk", "±", "of a chunk");
     for Stage { name, seconds, margin } in &document.stages {

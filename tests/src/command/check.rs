@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use fwpkm_spec::counted;
 use serde::Serialize;
 
 use super::backend::BackendName;
 use super::judging::{Chosen, RulesName, progress, stop_flag};
 use super::{Outcome, print, print_json, quoted, report_text};
 use crate::backend::DECLARED;
-use crate::deviation;
+use crate::deviation::{self, Deviation};
 use crate::error::{Error, Result};
 use crate::implementation::Implementation;
 use crate::judge::{Declaration, Distance, Verdict};
@@ -24,7 +25,7 @@ use crate::report::Report;
 /// The interpreter in f64, f32, and f32 with results kept in bf16 and f16; distances taken directly and, in f32, expanded. With
 /// --backend the CUDA implementation, in f32; what it does not cover is counted as not applicable. With --deviation a wrong
 /// implementation takes the interpreter's place, to see what a failure looks like. Exit status: 0 all conform, 1 some differ, 2
-/// some could not be judged.
+/// some could not be judged, or nothing was, 130 stopped by Ctrl-C.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Arguments {
     /// Only vectors whose outputs follow these rules; default: all
@@ -34,6 +35,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
     /// Instead of the vectors, a text of so many random tokens: the whole, and each of its chunks by itself
+    ///
+    /// All of it is held, with what is computed of it: about 60 kB for each token. Ctrl-C stops it after the case under way, and the
+    /// whole text is one case. What is computed instead is not looked for.
     #[arg(long, value_name = "TOKENS", conflicts_with_all = ["rules", "case", "vectors"])]
     long: Option<usize>,
     /// What is judged
@@ -59,7 +63,7 @@ pub(super) struct Document<'a> {
 pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
     let started = Instant::now();
     if arguments.deviation.as_deref() == Some("list") {
-        return Ok(list());
+        return list(arguments);
     }
     let (cases, what) = cases(arguments)?;
     let backend = arguments.backend.run()?;
@@ -76,7 +80,9 @@ pub(super) fn check(arguments: &Arguments) -> Result<Outcome> {
             let implementation = Implementation { distance: declared.distance, ..implementation.clone() };
             let interpreter = built_in(&implementation, declared);
             let source: Source = backend.as_deref().map_or(&interpreter, |run| run);
-            report(subject, declared, &cases, source, true, &stop, &|| bar.inc(1))
+            // On a long text every deviation would take as long as the text does.
+            let explain = arguments.long.is_none();
+            report(subject, declared, &cases, source, explain, &stop, &|| bar.inc(1))
         })
         .collect();
     bar.finish_and_clear();
@@ -102,11 +108,12 @@ fn cases(arguments: &Arguments) -> Result<(Vec<Problem>, String)> {
     if let Some(tokens) = arguments.long {
         let problems = problems(tokens)?;
         let chunks = problems.len() - 1;
-        return Ok((problems, format!("a random text of {tokens} tokens and its {chunks} chunks")));
+        let (tokens, chunks) = (counted(tokens, "token"), counted(chunks, "chunk"));
+        return Ok((problems, format!("a random text of {tokens} and its {chunks}")));
     }
     let chosen = Chosen::new(arguments.vectors.as_deref(), arguments.rules, arguments.case.as_deref())?;
     let problems: Vec<Problem> = chosen.vectors.into_iter().map(|vector| vector.problem).collect();
-    let what = format!("{} certified vectors", problems.len());
+    let what = counted(problems.len(), "certified vector");
     Ok((problems, what))
 }
 
@@ -125,13 +132,34 @@ fn deviating(name: &str) -> Result<Implementation> {
     found.map(Implementation::deviating).ok_or_else(|| Error::Usage { reason: reason() })
 }
 
-fn list() -> Outcome {
-    for deviation in deviation::all() {
-        print(&format!("{:44} {:6} {}\n", deviation.name, deviation.clause, deviation.instead));
-    }
-    Outcome::Done
+/// A deviation as it is listed.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    clause: &'static str,
+    instead: &'static str,
 }
 
+#[derive(Serialize)]
+struct List {
+    spec: &'static str,
+    deviations: Vec<Listed>,
+}
+
+fn list(arguments: &Arguments) -> Result<Outcome> {
+    let listed = |&Deviation { name, clause, instead, .. }: &Deviation| Listed { name, clause, instead };
+    let deviations: Vec<Listed> = deviation::all().iter().map(listed).collect();
+    if arguments.json {
+        print_json(&List { spec: fwpkm_spec::version(), deviations })?;
+        return Ok(Outcome::Done);
+    }
+    for Listed { name, clause, instead } in deviations {
+        print(&format!("{name:44} {clause:6} {instead}\n"));
+    }
+    Ok(Outcome::Done)
+}
+
+/// The outcome of all reports; where nothing at all could be judged, that of a bad file.
 pub(super) fn outcome(reports: &[Report]) -> Outcome {
     let any = |is: fn(&Report) -> bool| reports.iter().any(is);
     if any(|report| report.stopped) {
@@ -140,7 +168,9 @@ pub(super) fn outcome(reports: &[Report]) -> Outcome {
         Outcome::BadFile
     } else if any(|report| report.verdict() == Verdict::Differs) {
         Outcome::Differs
-    } else {
+    } else if any(|report| report.verdict() == Verdict::Conforms) {
         Outcome::Done
+    } else {
+        Outcome::BadFile
     }
 }

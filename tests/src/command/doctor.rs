@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use fwpkm_gpu::cuda::Survey;
+use fwpkm_spec::counted;
 use serde::Serialize;
 
 use super::{BOLD, DIM, GREEN, Outcome, YELLOW, print, print_json};
@@ -54,7 +55,7 @@ pub(super) fn doctor(arguments: &Arguments) -> Result<Outcome> {
 
 fn processor() -> Finding {
     let super::bench::Machine { processor, cores, system } = super::bench::machine();
-    let found = format!("{processor}, {cores} cores, {system}{}", extensions());
+    let found = format!("{processor}, {}, {system}{}", counted(cores, "core"), extensions());
     Finding { what: "processor", good: None, found, mend: None }
 }
 

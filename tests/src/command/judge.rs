@@ -4,11 +4,13 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use fwpkm_spec::counted;
+
 use super::check::{Document, outcome};
 use super::judging::{Chosen, RulesName, progress, stop_flag};
-use super::{Outcome, print, print_json, quoted, report_text};
+use super::{Outcome, RED, print, print_json, quoted, report_text, say};
 use crate::error::{Error, Result};
-use crate::judge::Distance;
+use crate::judge::{Distance, Verdict};
 use crate::judging::{recorded, report};
 use crate::numbers::Numbers;
 use crate::recording::Recording;
@@ -17,9 +19,9 @@ use crate::report::{ClauseLine, Report};
 /// Judge recorded outputs, clause by clause
 ///
 /// FOLDER holds one safetensors file per vector, named as `fwpkm vectors export` names its inputs, with the tensors out.* and,
-/// where the implementation has them, trace.*; what is not there is not judged. declaration.json beside them may say what
-/// the implementation computes in: {"numbers": "f32", "distance": "expanded"}. Exit status: 0 all conform, 1 some differ, 2
-/// some could not be judged.
+/// where the implementation has them, trace.*; what is not there is not judged, but a file without any out.* of its vector is an
+/// error. declaration.json beside them may say what the implementation computes in: {"numbers": "f32", "distance": "expanded"}.
+/// Exit status: 0 all conform, 1 some differ, 2 some could not be judged, or nothing was, 130 stopped by Ctrl-C.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Folder of recorded outputs
@@ -80,9 +82,9 @@ pub(super) fn judge(arguments: &Arguments) -> Result<Outcome> {
     } else {
         let [report] = &reports;
         let heading = format!(
-            "{} on {} certified vectors, specification {}",
+            "{} on {}, specification {}",
             report.subject,
-            report.cases.len(),
+            counted(report.cases.len(), "certified vector"),
             fwpkm_spec::version()
         );
         let rerun = |_: &Report, case: &str| rerun(arguments, case);
@@ -91,13 +93,27 @@ pub(super) fn judge(arguments: &Arguments) -> Result<Outcome> {
     Ok(required(arguments, &reports))
 }
 
-/// The outcome; a report that conforms and is not complete differs where all is required.
-fn required(arguments: &Arguments, reports: &[Report]) -> Outcome {
-    let complete = reports.iter().all(Report::is_complete);
-    match outcome(reports) {
-        Outcome::Done if arguments.require == Some(Required::All) && !complete => Outcome::Differs,
-        outcome => outcome,
+/// The outcome; a report that conforms and is not complete differs where all is required, which is then said.
+fn required(arguments: &Arguments, [report]: &[Report; 1]) -> Outcome {
+    let outcome = outcome(std::slice::from_ref(report));
+    if outcome != Outcome::Done || arguments.require != Some(Required::All) || report.is_complete() {
+        return outcome;
     }
+    let lacking = [
+        (report.not_recorded.len(), "no recorded outputs", report.not_recorded.first().cloned()),
+        (report.incomplete().count(), "not every result", report.incomplete().next().map(|case| case.case.clone())),
+    ];
+    let lacking = lacking.into_iter().filter_map(|(count, what, first)| {
+        let have = if count == 1 { "has" } else { "have" };
+        Some(format!("{} {have} {what} (the first: {})", counted(count, "vector"), first?))
+    });
+    let reason = format!("{RED}--require all: {}{RED:#}\n", lacking.collect::<Vec<_>>().join("; "));
+    if arguments.json {
+        say(reason.trim_end())
+    } else {
+        print(&reason)
+    }
+    Outcome::Differs
 }
 
 /// The command that judges one vector of the folder alike.
@@ -124,18 +140,22 @@ pub(super) fn identify(arguments: &Arguments) -> Result<Outcome> {
         return Ok(required(arguments, &reports));
     }
     let [report] = &reports;
-    let mut text = format!("{}, {} vectors\n", report.subject, report.cases.len());
+    let mut text = format!("{}, {}\n", report.subject, counted(report.cases.len(), "vector"));
     if let Some(taken_from) = &report.taken_from {
         let _ = writeln!(text, "{taken_from}");
     }
     for line in report.clauses.iter().filter(|line| line.differing > 0) {
         let ClauseLine { clause, title, differing, cases, .. } = line;
-        let _ = writeln!(text, "  {clause:7}{title:36} differs in {differing} of {cases} cases");
+        let cases = counted(*cases, "case");
+        let _ = writeln!(text, "  {clause:7}{title:36} differs in {differing} of {cases}");
     }
-    if report.differing().next().is_none() {
-        text += "consistent with the specification\n";
+    match report.verdict() {
+        Verdict::Conforms => text += "consistent with the specification\n",
+        Verdict::NotJudged => text += "nothing was judged, so nothing is identified\n",
+        Verdict::Differs => report_text::identification(&mut text, report),
     }
-    report_text::identification(&mut text, report);
+    report_text::troubles(&mut text, report);
+    report_text::stopped(&mut text, &reports);
     print(&text);
     Ok(required(arguments, &reports))
 }
@@ -158,9 +178,9 @@ fn judged(arguments: &Arguments) -> Result<(Report, f64)> {
     bar.finish_and_clear();
     if report.cases.is_empty() && report.errors.is_empty() && !report.stopped {
         let reason = format!(
-            "{} has no file for any of {} vectors; the first is expected at {}",
+            "{} has no file for any of {}; the first is expected at {}",
             arguments.folder.display(),
-            chosen.vectors.len(),
+            counted(chosen.vectors.len(), "vector"),
             recording.path(names[0]).display()
         );
         return Err(Error::Usage { reason });

@@ -18,6 +18,21 @@ pub(super) enum RulesName {
     Release,
 }
 
+impl RulesName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Release => "release",
+        }
+    }
+
+    /// Whether a vector follows them; those that say "both" follow either.
+    fn are_those_of(self, vector: &Vector) -> bool {
+        let rules = if self == Self::Paper { Rules::paper() } else { Rules::release() };
+        vector.name.starts_with("both/") || vector.problem.plan.rules == rules
+    }
+}
+
 /// The vectors that are to be judged.
 pub(super) struct Chosen {
     pub(super) vectors: Vec<Vector>,
@@ -26,27 +41,33 @@ pub(super) struct Chosen {
 impl Chosen {
     pub(super) fn new(folder: Option<&Path>, rules: Option<RulesName>, case: Option<&str>) -> Result<Self> {
         let mut chosen = vectors(folder.unwrap_or(Path::new(FOLDER)))?;
-        if let Some(rules) = rules {
-            let rules = if rules == RulesName::Paper { Rules::paper() } else { Rules::release() };
-            // Vectors that say "both" follow either.
-            chosen.retain(|vector| vector.name.starts_with("both/") || vector.problem.plan.rules == rules);
-        }
         if let Some(case) = case {
             let names: Vec<String> = chosen.iter().map(|vector| vector.name.clone()).collect();
             chosen.retain(|vector| vector.name == case);
             if chosen.is_empty() {
-                let last = case.rsplit('/').next().unwrap_or(case);
-                let like: Vec<&str> =
-                    names.iter().map(String::as_str).filter(|name| name.contains(last)).take(5).collect();
-                let like = if like.is_empty() { names[0].as_str() } else { &like.join(", ") };
-                return Err(Error::Usage { reason: format!("no vector {case}; a name looks like {like}") });
+                return Err(no_vector(case, &names));
             }
+        }
+        if let Some(rules) = rules {
+            chosen.retain(|vector| rules.are_those_of(vector));
+        }
+        if let (Some(rules), true) = (rules, chosen.is_empty()) {
+            let which = case.map_or_else(|| "no vector follows".into(), |case| format!("{case} does not follow"));
+            let reason = format!("{which} the rules of --rules {}; without --rules all are judged", rules.name());
+            return Err(Error::Usage { reason });
         }
         Ok(Self { vectors: chosen })
     }
 }
 
-/// Set by the first Ctrl-C; the second ends at once.
+fn no_vector(case: &str, names: &[String]) -> Error {
+    let last = case.rsplit('/').next().unwrap_or(case);
+    let like: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.contains(last)).take(5).collect();
+    let like = if like.is_empty() { names[0].as_str() } else { &like.join(", ") };
+    Error::Usage { reason: format!("no vector {case}; a name looks like {like}") }
+}
+
+/// Set by the first Ctrl-C; the second ends at once, as does the first where a process cannot have a handler.
 pub(super) fn stop_flag() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();

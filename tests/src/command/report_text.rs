@@ -1,7 +1,12 @@
 //! Reports as text.
 
+mod summary;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+
+use fwpkm_spec::counted;
+pub(super) use summary::stopped;
 
 use super::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::identify::{Explanation, Identification, OfResults};
@@ -25,7 +30,7 @@ pub(super) fn text(heading: &str, reports: &[Report], rerun: &dyn Fn(&Report, &s
         findings(&mut out, report, rerun);
         troubles(&mut out, report);
     }
-    summary(&mut out, reports, seconds);
+    summary::summary(&mut out, reports, seconds);
     out
 }
 
@@ -90,11 +95,11 @@ fn findings(out: &mut String, report: &Report, rerun: &dyn Fn(&Report, &str) -> 
         let Some((case, check)) = &line.worst else { continue };
         let _ = writeln!(
             out,
-            "\n{RED}{BOLD}{} {}{BOLD:#}{RED:#} differs in {} of {} cases ({})",
+            "\n{RED}{BOLD}{} {}{BOLD:#}{RED:#} differs in {} of {} ({})",
             line.clause,
             line.title,
             line.differing,
-            line.cases,
+            counted(line.cases, "case"),
             column(report)
         );
         requirement(out, &line.clause);
@@ -152,6 +157,12 @@ pub(super) fn identification(out: &mut String, report: &Report) {
         let _ = writeln!(out, "\n{BOLD}{of}consistent with{BOLD:#}{rest}");
     };
     match &report.identification {
+        None if report.verdict() == Verdict::Differs && !report.stopped => {
+            let _ = writeln!(
+                out,
+                "\n{DIM}What is computed instead is not looked for on a long text; without --long it is.{DIM:#}"
+            );
+        }
         None | Some(Identification::Conforms) => {}
         Some(Identification::Unknown) => {
             title(out, "", " no known deviation, nor any pair of two");
@@ -209,7 +220,7 @@ fn next_steps(out: &mut String, report: &Report) {
 }
 
 /// Files that could not be judged, tensors nothing knows.
-fn troubles(out: &mut String, report: &Report) {
+pub(super) fn troubles(out: &mut String, report: &Report) {
     for (error, cases) in by_reason(&report.errors) {
         let _ = match &cases[..] {
             [case] => writeln!(out, "\n{RED}error{RED:#} {case}: {error}"),
@@ -225,7 +236,9 @@ fn troubles(out: &mut String, report: &Report) {
         let _ = writeln!(out, "\n{YELLOW}not applicable:{YELLOW:#} {reason}: {}", some(&cases));
     }
     if !report.not_recorded.is_empty() {
-        let _ = writeln!(out, "\n{YELLOW}{} vectors have no recorded outputs{YELLOW:#}", report.not_recorded.len());
+        let have = if report.not_recorded.len() == 1 { "has" } else { "have" };
+        let vectors = counted(report.not_recorded.len(), "vector");
+        let _ = writeln!(out, "\n{YELLOW}{vectors} {have} no recorded outputs{YELLOW:#}");
     }
     if let Some(chunk) = report.cases.iter().find_map(|case| Some((&case.case, case.first_diverging_chunk?))) {
         let _ = writeln!(out, "\nFirst chunk whose reads differ: {} of {}", chunk.1, chunk.0);
@@ -244,45 +257,4 @@ fn by_reason(reasons: &BTreeMap<String, String>) -> BTreeMap<&str, Vec<&str>> {
 fn some(cases: &[&str]) -> String {
     let more = if cases.len() > 3 { format!(" and {} more", cases.len() - 3) } else { String::new() };
     format!("{}{more}", cases.iter().take(3).copied().collect::<Vec<_>>().join(", "))
-}
-
-fn summary(out: &mut String, reports: &[Report], seconds: f64) {
-    not_recorded(out, reports);
-    let judged: usize = reports.iter().map(|report| report.cases.len()).sum();
-    let differing: usize = reports.iter().map(|report| report.differing().count()).sum();
-    let errors: usize = reports.iter().map(|report| report.errors.len()).sum();
-    let stopped = reports.iter().any(|report| report.stopped);
-    let not_applicable: usize = reports.iter().map(|report| report.not_applicable.len()).sum();
-    let rest = if not_applicable == 0 { String::new() } else { format!("; {not_applicable} not applicable") };
-    let kinds = if reports.len() == 1 { String::new() } else { format!(" in {} kinds of numbers", reports.len()) };
-    let _ = match (differing, errors, judged) {
-        (0, 0, 0) => writeln!(out, "\n{RED}nothing was judged{RED:#}{rest}"),
-        (0, 0, _) => writeln!(
-            out,
-            "\n{GREEN}all {} vectors conform{kinds}{GREEN:#}{rest} ({seconds:.1} s)",
-            judged / reports.len().max(1)
-        ),
-        _ => {
-            writeln!(
-                out,
-                "\n{RED}{differing} of {judged} differ, {errors} could not be judged{RED:#}{rest} ({seconds:.1} s)"
-            )
-        }
-    };
-    if stopped {
-        let _ = writeln!(out, "{YELLOW}stopped before the last vector{YELLOW:#}");
-    }
-}
-
-/// Results of judged vectors that were not recorded.
-fn not_recorded(out: &mut String, reports: &[Report]) {
-    let of_report = |report: &Report| {
-        let missing = report.missing().into_iter();
-        missing.map(|(name, vectors)| format!("{name} ({vectors} vectors)")).collect::<Vec<_>>()
-    };
-    let missing: BTreeSet<String> = reports.iter().flat_map(of_report).collect();
-    if !missing.is_empty() {
-        let names = missing.into_iter().collect::<Vec<_>>().join(", ");
-        let _ = writeln!(out, "\n{YELLOW}not recorded, so not judged:{YELLOW:#} {names}");
-    }
 }

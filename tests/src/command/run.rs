@@ -6,10 +6,11 @@ mod opened;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use fwpkm_spec::{ElementType, TensorFile};
+use fwpkm_spec::{ElementType, TensorFile, counted};
 use serde::Serialize;
 
-use super::{BOLD, DIM, Outcome, not_the_input, print, print_json};
+use super::results::{rules_file, writable};
+use super::{BOLD, DIM, Outcome, print, print_json};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::run::{Session, Totals};
@@ -95,9 +96,11 @@ struct Entry {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
-    for output in arguments.output.iter().chain(&arguments.save) {
-        not_the_input(output, &arguments.case)?;
-    }
+    let output = arguments.output.as_deref().map(|path| ("--output", path));
+    let results: Vec<_> = output.into_iter().chain(arguments.save.as_deref().map(|path| ("--save", path))).collect();
+    let files = [arguments.settings.as_deref(), arguments.state.as_deref(), rules_file(arguments.rules.as_deref())];
+    let inputs: Vec<_> = [Some(arguments.case.as_path())].into_iter().chain(files).flatten().collect();
+    writable(&results, &inputs)?;
     let file = TensorFile::open(&arguments.case)?;
     let document = match element(arguments, &file)? {
         ElementName::F32 => run_as::<f32>(arguments, file)?,
@@ -152,11 +155,11 @@ fn run_as<S: Element>(arguments: &Arguments, file: TensorFile) -> Result<Documen
 fn between(arguments: &Arguments, tokens: usize) -> Result<(usize, usize)> {
     let (from, to) = (arguments.from, arguments.until.unwrap_or(tokens));
     let reason = if to > tokens {
-        format!("--until {to}: the text has {tokens} tokens")
+        format!("--until {to}: the text has {}", counted(tokens, "token"))
     } else if from > to {
         match arguments.until {
             Some(until) => format!("--from {from} is after --until {until}"),
-            None => format!("--from {from}: the text has {tokens} tokens"),
+            None => format!("--from {from}: the text has {}", counted(tokens, "token")),
         }
     } else {
         return Ok((from, to));

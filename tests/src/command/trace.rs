@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use fwpkm_spec::CaseFile;
-use fwpkm_spec::tensor_file::replace;
+use fwpkm_spec::{CaseFile, counted, replace};
 use serde::Serialize;
 
-use super::{Outcome, not_the_input, print, print_json};
-use crate::error::{Error, Result};
+use super::results::{rules_file, writable};
+use super::{Outcome, print, print_json};
+use crate::error::Result;
 use crate::page::{Record, example, page};
 use crate::settings_file::rules;
 
@@ -43,9 +43,8 @@ struct Document<'a> {
 }
 
 pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
-    if let Some(case) = &arguments.case {
-        not_the_input(&arguments.html, case)?;
-    }
+    let inputs = arguments.case.as_deref().into_iter().chain(rules_file(arguments.rules.as_deref()));
+    writable(&[("--html", &arguments.html)], &inputs.collect::<Vec<_>>())?;
     let rules = arguments.rules.as_deref().map(rules).transpose()?;
     let record = match &arguments.case {
         Some(path) => Record::of_case(&CaseFile::open(path)?, rules.as_ref())?,
@@ -53,15 +52,16 @@ pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
     };
     let page = page(&record)?;
     let path = arguments.html.as_path();
-    replace(path, |out| out.write_all(page.as_bytes()))
-        .map_err(|e| Error::File { path: path.display().to_string(), reason: e.to_string() })?;
+    replace(path, |out| out.write_all(page.as_bytes()))?;
     let (sequences, tokens, steps) = (record.sequences(), record.tokens(), record.steps.len());
     if arguments.json {
         print_json(&Document { spec: fwpkm_spec::version(), html: path, bytes: page.len(), sequences, tokens, steps })?;
     } else {
         let kilobytes = page.len().div_ceil(1000);
         print(&format!(
-            "{tokens} tokens, {steps} steps: page of {kilobytes} KB written to {}. Open it in a browser.\n",
+            "{}, {}: page of {kilobytes} KB written to {}. Open it in a browser.\n",
+            counted(tokens, "token"),
+            counted(steps, "step"),
             path.display()
         ));
     }

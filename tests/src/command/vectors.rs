@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use fwpkm_spec::{counted, verb};
+
 use super::{DIM, GREEN, Outcome, RED, YELLOW, print};
 use crate::error::{Error, Result};
 use crate::vectors::entry::Folder;
@@ -88,10 +90,15 @@ fn regenerate_folder(arguments: &Regenerate) -> Result<Outcome> {
         let reason = format!("no vector's name contains {:?}", arguments.only.as_deref().unwrap_or_default());
         return Err(Error::Usage { reason });
     }
+    let vectors = counted(total, "vector");
     print(&match (wrong, written) {
+        (0, 0) if total == 1 => format!("{GREEN}1 vector is as the catalogue gives it{GREEN:#}\n"),
         (0, 0) => format!("{GREEN}all {total} vectors are as the catalogue gives them{GREEN:#}\n"),
-        (0, _) => format!("{GREEN}{written} of {total} vectors written, the others agree{GREEN:#}\n"),
-        _ => format!("{RED}{wrong} of {total} vectors differ{RED:#}; without --check they are written anew\n"),
+        (0, _) => format!("{GREEN}{written} of {vectors} written, the others agree{GREEN:#}\n"),
+        _ => {
+            let differ = verb(wrong, total, "differ");
+            format!("{RED}{wrong} of {vectors} {differ}{RED:#}; without --check what differs is written anew\n")
+        }
     });
     Ok(if wrong > 0 { Outcome::Differs } else { Outcome::Done })
 }
@@ -114,6 +121,7 @@ fn export_to(arguments: &Export) -> Result<Outcome> {
     };
     let index = export(&arguments.folder, folders)?;
     let list: &Path = &arguments.folder.join("index.json");
-    print(&format!("{GREEN}{} cases{GREEN:#}; {} says what outputs they ask for\n", index.cases.len(), list.display()));
+    let cases = counted(index.cases.len(), "case");
+    print(&format!("{GREEN}{cases}{GREEN:#}; {} says what outputs they ask for\n", list.display()));
     Ok(Outcome::Done)
 }

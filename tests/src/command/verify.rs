@@ -1,12 +1,12 @@
 //! `fwpkm verify`: recorded case files against the interpreter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fwpkm_reference::Rules;
-use fwpkm_spec::{CaseFile, listed};
+use fwpkm_spec::{CaseFile, Listing, counted, listed, verb};
 use serde::Serialize;
 
 use super::backend::{BackendName, Run};
@@ -26,7 +26,8 @@ use crate::verify::{CaseReport, RELATIVE_BOUND, TensorReport, Verdict, verify as
 ///
 /// Each case is run on its recorded inputs; indices must be equal, every other output may differ by 1e-10 of its largest
 /// recorded magnitude. With --backend the CUDA implementation runs each case in f32, and is judged against the interpreter on the
-/// same inputs, within the bounds of the specification (NUM), as check does. Exit status: 0 all conform, 1 some differ, 2 some could not be judged.
+/// same inputs, within the bounds of the specification (NUM), as check does. A file is judged once, however often it is given.
+/// Exit status: 0 all conform, 1 some differ, 2 some could not be judged.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Case files, or folders of them
@@ -65,13 +66,9 @@ pub(super) fn verify(arguments: &Arguments) -> Result<Outcome> {
     if let Some(run) = arguments.backend.run()? {
         return judged(arguments, rules.as_ref(), &run);
     }
-    let mut reports = Vec::new();
-    for path in &arguments.paths {
-        match fwpkm_spec::case_paths(path) {
-            Ok(cases) => reports.extend(cases.iter().map(|case| verify_case(case, rules.as_ref()))),
-            Err(error) => reports.push(CaseReport::unreadable(path, &error)),
-        }
-    }
+    let Listing { cases, unread } = listed_once(&arguments.paths);
+    let mut reports: Vec<CaseReport> = cases.iter().map(|case| verify_case(case, rules.as_ref())).collect();
+    reports.extend(unread.iter().map(|(path, error)| CaseReport::unreadable(path, error)));
     let summary = summarise(&reports);
     if arguments.json {
         let spec = fwpkm_spec::version();
@@ -86,21 +83,29 @@ pub(super) fn verify(arguments: &Arguments) -> Result<Outcome> {
     })
 }
 
+/// The case files at all paths, each once, however often and by whatever path it was given.
+fn listed_once(paths: &[PathBuf]) -> Listing {
+    let mut all = Listing::default();
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        let Listing { cases, unread } = Listing::of(path);
+        let mut is_new = |path: &PathBuf| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()));
+        all.cases.extend(cases.into_iter().filter(&mut is_new));
+        all.unread.extend(unread.into_iter().filter(|(path, _)| is_new(path)));
+    }
+    all
+}
+
 /// The cases on a backend, judged as vectors are.
 fn judged(arguments: &Arguments, rules: Option<&Rules>, run: &Run) -> Result<Outcome> {
     let started = Instant::now();
     let (mut problems, mut errors) = (Vec::new(), BTreeMap::new());
-    for path in &arguments.paths {
-        match fwpkm_spec::case_paths(path) {
-            Ok(cases) => {
-                for case in cases {
-                    match problem(&case, rules) {
-                        Ok(problem) => problems.push(problem),
-                        Err(error) => drop(errors.insert(case.display().to_string(), error.to_string())),
-                    }
-                }
-            }
-            Err(error) => drop(errors.insert(path.display().to_string(), error.to_string())),
+    let Listing { cases, unread } = listed_once(&arguments.paths);
+    errors.extend(unread.iter().map(|(path, error)| (path.display().to_string(), error.to_string())));
+    for case in cases {
+        match problem(&case, rules) {
+            Ok(problem) => problems.push(problem),
+            Err(error) => drop(errors.insert(case.display().to_string(), error.to_string())),
         }
     }
     let (stop, bar) = (stop_flag(), progress(problems.len()));
@@ -112,7 +117,8 @@ fn judged(arguments: &Arguments, rules: Option<&Rules>, run: &Run) -> Result<Out
     if arguments.json {
         print_json(&check::Document { spec: fwpkm_spec::version(), reports: &reports })?;
     } else {
-        let heading = format!("{subject} on {} cases, specification {}", problems.len(), fwpkm_spec::version());
+        let cases = counted(problems.len(), "case");
+        let heading = format!("{subject} on {cases}, specification {}", fwpkm_spec::version());
         let rerun = |_: &Report, case: &str| {
             format!("fwpkm verify{} {}", arguments.backend.argument(), quoted(Path::new(case)))
         };
@@ -152,7 +158,7 @@ const COLUMNS: [(&str, &str); 10] = [
 ];
 
 fn text(reports: &[CaseReport], summary: Summary, seconds: f64) -> String {
-    let names: Vec<String> = reports.iter().map(|report| name(&report.path)).collect();
+    let names = names(reports);
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
     let mut out = String::new();
     let _ = write!(out, "{BOLD}{:width$}  verdict ", "case");
@@ -171,18 +177,22 @@ fn text(reports: &[CaseReport], summary: Summary, seconds: f64) -> String {
     if summary.not_yet_specified > 0 {
         let _ = writeln!(
             out,
-            "{YELLOW}Not yet specified, neither passed nor failed: {} recorded tensors (grad.*: outer gradients).{YELLOW:#}",
-            summary.not_yet_specified
+            "{YELLOW}Not yet specified, neither passed nor failed: {} (grad.*: outer gradients).{YELLOW:#}",
+            counted(summary.not_yet_specified, "recorded tensor")
         );
     }
     let total = reports.len();
     let cases = if total == 1 { "1 case conforms" } else { &format!("all {total} cases conform") };
     let _ = match summary {
         Summary { differs: 0, error: 0, .. } => writeln!(out, "{GREEN}{cases}{GREEN:#} ({seconds:.2} s)"),
-        Summary { conforms, differs, error, .. } => writeln!(
-            out,
-            "{RED}{conforms} of {total} cases conform, {differs} differ, {error} could not be judged{RED:#} ({seconds:.2} s)"
-        ),
+        Summary { conforms, differs, error, .. } => {
+            let (conform, differ) = (verb(conforms, total, "conform"), verb(differs, total, "differ"));
+            let of = format!("{conforms} of {}", counted(total, "case"));
+            writeln!(
+                out,
+                "{RED}{of} {conform}, {differs} {differ}, {error} could not be judged{RED:#} ({seconds:.2} s)"
+            )
+        }
     };
     out
 }
@@ -229,6 +239,16 @@ fn number(tensor: &TensorReport) -> String {
     }
 }
 
-fn name(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+/// The names of the files; the whole path where several have one name.
+fn names(reports: &[CaseReport]) -> Vec<String> {
+    let name = |path: &Path| path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let mut times = BTreeMap::<String, usize>::new();
+    for report in reports {
+        *times.entry(name(&report.path)).or_default() += 1;
+    }
+    let told_apart = |report: &CaseReport| match name(&report.path) {
+        name if times[&name] == 1 => name,
+        _ => report.path.display().to_string(),
+    };
+    reports.iter().map(|report| fwpkm_spec::printable(&told_apart(report))).collect()
 }

@@ -65,6 +65,11 @@ impl Folder {
             Self::Other => "other",
         }
     }
+
+    /// The path of one of its files in a folder of vectors.
+    pub fn path(self, name: &str) -> std::path::PathBuf {
+        std::path::Path::new(self.name()).join(format!("{name}.safetensors"))
+    }
 }
 
 /// How the inputs of an entry are drawn.

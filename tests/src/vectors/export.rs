@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fwpkm_spec::{Data, Tensor, tensor_file};
+use fwpkm_spec::{Data, Replacement, Tensor, replace, tensor_file};
 use serde::Serialize;
 
 use super::catalogue::catalogue;
@@ -51,6 +51,9 @@ pub fn export(root: &Path, folders: &[Folder]) -> Result<Index> {
     if std::fs::read_dir(root).map_err(in_root)?.next().is_some() {
         return Err(Error::File { path: root.display().to_string(), reason: "is not empty; give a new folder".into() });
     }
+    let path = root.join("index.json");
+    // Whether anything can be written, before the vectors are made.
+    Replacement::create(&path)?;
     let mut cases = Vec::new();
     for entry in catalogue() {
         for vector in vectors(&entry)?.into_iter().filter(|vector| folders.contains(&vector.folder)) {
@@ -58,10 +61,8 @@ pub fn export(root: &Path, folders: &[Folder]) -> Result<Index> {
         }
     }
     let index = Index { spec: fwpkm_spec::version(), read_me: READ_ME, cases };
-    let path = root.join("index.json");
     let text = serde_json::to_string_pretty(&index).map_err(std::io::Error::from).map_err(in_root)?;
-    std::fs::write(&path, text + "\n")
-        .map_err(|error| Error::File { path: path.display().to_string(), reason: error.to_string() })?;
+    replace(&path, |out| out.write_all((text + "\n").as_bytes()))?;
     Ok(index)
 }
 

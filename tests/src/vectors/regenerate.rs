@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use fwpkm_spec::certificate::Margins;
-use fwpkm_spec::{CaseFile, Certificate, Tensor, tensor_file};
+use fwpkm_spec::{CaseFile, Certificate, Replacement, Tensor, tensor_file};
 
 use super::agreement;
 use super::catalogue::catalogue;
 use super::certify::{bounds, is_judged, separates};
+use super::entry::Entry;
 use super::vector::{Vector, vectors};
 use crate::error::{Error, Result};
 use crate::implementation::Implementation;
@@ -52,8 +53,16 @@ pub fn regenerate(
     write: bool,
     done: &mut dyn FnMut(&FileReport),
 ) -> Result<Vec<FileReport>> {
+    let entries: Vec<Entry> =
+        catalogue().into_iter().filter(|entry| only.is_none_or(|only| entry.name.contains(only))).collect();
+    if write {
+        // Whether each can be written, before any is made.
+        let paths =
+            |entry: &Entry| entry.versions.iter().map(|(folder, _)| folder.path(entry.name)).collect::<Vec<_>>();
+        entries.iter().flat_map(paths).try_for_each(|path| writable(&root.join(path)))?;
+    }
     let mut reports = Vec::new();
-    for entry in catalogue().into_iter().filter(|entry| only.is_none_or(|only| entry.name.contains(only))) {
+    for entry in entries {
         for mut vector in vectors(&entry)? {
             let path = vector.path(root);
             let state = match (difference(&path, &vector)?, write) {
@@ -88,12 +97,18 @@ fn files(root: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-fn put(path: &Path, vector: &Vector) -> Result<()> {
+/// Makes the folder of a file and sees that the file can be written there.
+fn writable(path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         let reason =
             |error: std::io::Error| Error::File { path: folder.display().to_string(), reason: error.to_string() };
         std::fs::create_dir_all(folder).map_err(reason)?;
     }
+    Replacement::create(path)?;
+    Ok(())
+}
+
+fn put(path: &Path, vector: &Vector) -> Result<()> {
     let tensors: Vec<(&String, &Tensor)> = vector.inputs.iter().chain(&vector.outputs).collect();
     Ok(tensor_file::write(path, &vector.metadata()?, &tensors)?)
 }

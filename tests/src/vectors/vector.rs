@@ -236,6 +236,6 @@ impl Vector {
 
     /// Path of its file in a folder of vectors.
     pub fn path(&self, root: &std::path::Path) -> std::path::PathBuf {
-        root.join(self.folder.name()).join(format!("{}.safetensors", self.name))
+        root.join(self.folder.path(&self.name))
     }
 }

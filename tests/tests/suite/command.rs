@@ -1,7 +1,11 @@
 //! The command from outside: what it prints, its exit status, and what it does with bad input.
 
 mod backend;
+mod interrupted;
 mod judge;
+mod nothing_judged;
+#[cfg(unix)]
+mod results;
 mod run;
 mod verify;
 
@@ -132,6 +136,63 @@ fn output_that_cannot_be_written_is_an_error() {
     let script = "\"$FWPKM\" spec sel-3 | true; \"$FWPKM\" spec | head -n 1 > /dev/null";
     let shell = Command::new("sh").args(["-c", script]).env("FWPKM", env!("CARGO_BIN_EXE_fwpkm")).output().unwrap();
     assert_eq!(stderr(&shell), "");
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_fwpkm")).arg("--help").stdout(full()).output().unwrap();
+    assert_eq!(status(&help), 2);
+    // Nobody is left to be told; the status is the same.
+    for (arguments, expected) in [(["judge", "/nope"], 2), (["spec", "sel-99"], 2), (["spec", "sel-3"], 0)] {
+        let status = Command::new(env!("CARGO_BIN_EXE_fwpkm"))
+            .args(arguments)
+            .stdout(std::process::Stdio::null())
+            .stderr(full())
+            .status();
+        assert_eq!(status.unwrap().code(), Some(expected), "{arguments:?}");
+    }
+}
+
+/// A reader that goes away changes nothing of the status.
+#[test]
+fn a_closed_pipe_keeps_the_status() {
+    let sound = ["check", "--case", "paper/mem_4_heads_and_sequences"];
+    let wrong = [&sound[..], &["--deviation", "mem-4-sum-instead-of-division"]].concat();
+    let json = [&wrong[..], &["--json"]].concat();
+    for (arguments, expected) in [(&sound[..], 0), (&wrong, 1), (&json, 1)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fwpkm"));
+        let piped = std::process::Stdio::piped;
+        let mut child = command.args(arguments).stdout(piped()).stderr(piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((status(&output), stderr(&output).as_str()), (expected, ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn deviations_are_listed_as_text_and_as_json() {
+    let text = stdout(&fwpkm(&["check", "--deviation", "list"]));
+    let document: Value = serde_json::from_str(&stdout(&fwpkm(&["check", "--deviation", "list", "--json"]))).unwrap();
+    assert_eq!(document["spec"], fwpkm_spec::version());
+    let listed = document["deviations"].as_array().unwrap();
+    assert_eq!((listed.len(), text.lines().count()), (fwpkm::deviation::all().len(), listed.len()));
+    for (deviation, line) in listed.iter().zip(text.lines()) {
+        for part in ["name", "clause", "instead"] {
+            assert!(line.contains(deviation[part].as_str().unwrap()), "{line}: {deviation}");
+        }
+    }
+}
+
+#[test]
+fn a_case_of_other_rules_is_refused_by_its_rules() {
+    for (rules, case) in
+        [("paper", "release/mem_4_heads_and_sequences"), ("release", "paper/mem_4_heads_and_sequences")]
+    {
+        let output = fwpkm(&["check", "--rules", rules, "--case", case]);
+        let expected = format!("{case} does not follow the rules of --rules {rules}");
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+        assert_eq!(status(&fwpkm(&["check", "--case", case, "--rules", case.split('/').next().unwrap()])), 0);
+    }
+    let output = fwpkm(&["check", "--rules", "paper", "--case", "release/no_such"]);
+    assert!(stderr(&output).contains("no vector release/no_such; a name looks like"), "{}", stderr(&output));
 }
 
 #[test]

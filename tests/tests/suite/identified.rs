@@ -1,6 +1,7 @@
 //! What is identified from outputs that another program may give: computed in another order, recorded in part, of another form.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use fwpkm::deviation::named;
 use fwpkm::identify::{Evidence, Identification, identify};
@@ -29,7 +30,7 @@ fn identified(vectors: &[Vector], outputs: impl Fn(&Problem) -> Outputs + Sync) 
     let evidence: Vec<Evidence> = evidence
         .map(|(vector, (outputs, judgement))| Evidence { problem: &vector.problem, outputs, judgement })
         .collect();
-    identify(&evidence, DECLARED)
+    identify(&evidence, DECLARED, &AtomicBool::new(false)).unwrap()
 }
 
 fn names(identification: &Identification) -> Vec<String> {

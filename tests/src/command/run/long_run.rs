@@ -5,12 +5,12 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use fwpkm_spec::{Case, Tensor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::super::judging::stop_flag;
 use super::opened::Opened;
 use super::{Arguments, Document, Entry};
 use crate::element::Element;
@@ -35,14 +35,7 @@ pub(super) struct LongRun<S> {
 impl<S: Element> LongRun<S> {
     /// Feeds up to token `to`; true if it was stopped before.
     pub(super) fn feed(&mut self, inputs: &Inputs, to: usize) -> Result<bool> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = interrupted.clone();
-        // A second Ctrl-C, or a process that cannot have a handler, ends at once.
-        let _ = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-        });
+        let interrupted = stop_flag();
         let bar = progress(to.saturating_sub(self.from));
         let Self { plan, session, totals, store, from, reached } = self;
         let asked = to.saturating_sub(*from);

@@ -55,7 +55,7 @@ fn verify_names_the_tensor_and_the_place_that_differ() {
     let output = fwpkm(&["verify".as_ref(), path.as_os_str()]);
     assert_eq!(status(&output), 1);
     assert!(stdout(&output).contains("out.slot_values[16, 4]: recorded 1.25e-1"), "{}", stdout(&output));
-    assert!(stdout(&output).contains("0 of 1 cases conform, 1 differ"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("0 of 1 case conforms, 1 differs, 0"), "{}", stdout(&output));
 }
 
 /// A difference of 2e-10 of the largest magnitude is outside the bound of 1e-10, half of the bound is inside.
@@ -152,8 +152,48 @@ fn verify_refuses_bad_files_by_name_and_judges_the_rest() {
         let text = stdout(&output);
         assert_eq!(status(&output), 2, "{}: {text}{}", path.display(), stderr(&output));
         assert!(text.contains(words), "{}: {text}", path.display());
-        assert!(text.contains("1 of 2 cases conform, 0 differ, 1 could not be judged"), "{text}");
+        assert!(text.contains("1 of 2 cases conforms, 0 differ, 1 could not be judged"), "{text}");
     }
+}
+
+/// Files of one name are told apart by their paths; a file given again is judged once.
+#[test]
+fn verify_tells_files_of_one_name_apart_and_judges_each_once() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (below, case) in [("a", "base"), ("b", "topk1")] {
+        std::fs::create_dir(path(below)).unwrap();
+        std::fs::copy(release().join(format!("{case}.safetensors")), path(below).join("x.safetensors")).unwrap();
+    }
+    std::fs::copy(release().join("base.safetensors"), path("b/y.safetensors")).unwrap();
+    let (a, b) = (path("a/x.safetensors"), path("b/x.safetensors"));
+    let again = path("b/../a/x.safetensors");
+    let output = fwpkm(&["verify".as_ref(), path("a").as_os_str(), path("b").as_os_str(), again.as_os_str()]);
+    let text = stdout(&output);
+    assert_eq!(status(&output), 0, "{text}");
+    for name in [a.to_str().unwrap(), b.to_str().unwrap(), "y "] {
+        assert_eq!(text.lines().filter(|line| line.starts_with(name)).count(), 1, "{name} in\n{text}");
+    }
+    assert!(text.contains("all 3 cases conform"), "{text}");
+}
+
+/// A folder that cannot be listed keeps what stands beside it from nothing. Permissions do not bind root; a path that is too long
+/// does.
+#[cfg(target_os = "linux")]
+#[test]
+fn verify_names_a_folder_it_cannot_read_and_judges_the_rest() {
+    let folder = TempDir::new().unwrap();
+    let deep: PathBuf = std::iter::repeat_n("d".repeat(250), 9).collect();
+    let (upper, lower) = (folder.path().join("upper"), folder.path().join("lower"));
+    std::fs::create_dir_all(upper.join(&deep)).unwrap();
+    std::fs::create_dir_all(lower.join(&deep)).unwrap();
+    std::fs::rename(lower, upper.join(&deep).join("lower")).unwrap();
+    std::fs::copy(release().join("base.safetensors"), upper.join("base.safetensors")).unwrap();
+    let output = fwpkm(&["verify".as_ref(), upper.as_os_str()]);
+    let text = stdout(&output);
+    assert_eq!(status(&output), 2, "{text}");
+    assert!(text.contains("cannot list: File name too long"), "{text}");
+    assert!(text.contains("1 of 2 cases conforms, 0 differ, 1 could not be judged"), "{text}");
 }
 
 /// Numbers of another kind are refused by name; a mask may be of any, so long as it holds 0 and 1.
