@@ -113,7 +113,7 @@ fi
 try bench 240 "times" ./fwpkm bench --backend cuda --out "$out/bench.json" ${extent[@]+"${extent[@]}"}
 times=$printed
 try vectors 150 "the certified vectors" ./fwpkm check --backend cuda --vectors vectors
-try text 90 "$tokens tokens, as a whole and chunk by chunk" ./fwpkm check --backend cuda --long "$tokens"
+try text 150 "$tokens tokens, as a whole and chunk by chunk" ./fwpkm check --backend cuda --long "$tokens"
 
 # Few blocks in a launch of whole chunks: as many as fit without a sanitizer may not fit with it.
 sanitize() {

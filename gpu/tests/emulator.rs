@@ -209,7 +209,8 @@ fn order_passes_from_block_to_block_by_fences_alone() {
 fn blocks_that_do_not_wait_have_no_order() {
     for seed in SEEDS {
         let device = Device::new(seed);
-        let (arrivals, written, seen) = (device.blank("arrivals", 1), device.blank("written", 4), device.blank("seen", 4));
+        let (arrivals, written, seen) =
+            (device.blank("arrivals", 1), device.blank("written", 4), device.blank("seen", 4));
         device.emulator.write(&arrivals, 0, &[0_i32]).unwrap();
         let error = device.run_together("fault_no_grid_barrier", 4, 64, &[of(&arrivals), of(&written), of(&seen)]);
         let error = error.unwrap_err().to_string();

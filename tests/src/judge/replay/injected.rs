@@ -7,6 +7,7 @@ use fwpkm_reference::TracedStep;
 use fwpkm_spec::Data;
 use rayon::prelude::*;
 
+use super::near_ties::NearTie;
 use super::noise::{LOUD, drawn, noise};
 use super::{HALF_SCORES, PAIR_SCORES, Replayed, near_ties};
 use crate::element::Element;
@@ -25,6 +26,9 @@ const FACTOR: f64 = 8.0;
 
 /// How often near-ties are looked for after the first time, with the bounds that turning those found before gave.
 const MOST_LOOKS: usize = 16;
+
+/// Near-ties are turned ahead: by bounds so many times as large, so that few are found later.
+const AHEAD: f64 = 2.0;
 
 /// What near-ties may do over what turning some of them does.
 const TURNED: f64 = 2.0;
@@ -208,23 +212,29 @@ impl Replayed<'_> {
     ) -> Result<Injected> {
         let kinds = noise::<S>(declared.numbers).len() - LOUD;
         let turning = |(run, exchanged)| Run { number: LOUD + run % kinds, purpose: Purpose::Turning, exchanged };
-        let (mut turned, mut told_apart) = (Vec::new(), true);
+        let mut told_apart = true;
+        let mut turned: Vec<NearTie> = Vec::new();
         for look in 0.. {
             let bounds = injected.bounds(HALF_SCORES, self.expected, declared.numbers);
-            let open = near_ties::of(oracle, self.problem, &bounds, self.initial.as_ref(), injected.steps);
-            let known = open == turned;
+            let initial = self.initial.as_ref();
+            let found = |times: f64| near_ties::of(oracle, self.problem, &bounds, initial, injected.steps, times);
+            let open = found(1.0);
+            let known = open.iter().all(|tie| tie.is_among(&turned));
             if known && told_apart {
                 break;
             }
             if look == MOST_LOOKS {
-                let new = open.iter().find(|tie| !turned.contains(tie));
+                let new = open.iter().find(|tie| !tie.is_among(&turned));
                 injected.end(new.map_or((usize::MAX, usize::MAX), |new| before(new.step, oracle)));
                 break;
             }
-            let exchanges = if known { near_ties::some(&open) } else { vec![near_ties::all(&open)] };
+            if !known {
+                turned = found(AHEAD);
+            }
+            let exchanges = if known { near_ties::some(&turned) } else { vec![near_ties::all(&turned)] };
             let runs: Vec<Run> = exchanges.into_iter().enumerate().map(turning).collect();
             injected = self.inject::<S>(declared, &runs, Some(choices), injected)?;
-            (turned, told_apart) = (open, known);
+            told_apart = known;
         }
         Ok(injected)
     }

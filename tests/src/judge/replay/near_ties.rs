@@ -46,6 +46,14 @@ pub(super) fn some(ties: &[NearTie]) -> Vec<Vec<Exchange>> {
 }
 
 impl NearTie {
+    /// Whether it is one of these, or part of one; they are in the order in which they are found.
+    pub(super) fn is_among(&self, ties: &[Self]) -> bool {
+        let place = |tie: &Self| (tie.token, tie.sequence, tie.head, tie.half);
+        let Ok(at) = ties.binary_search_by_key(&place(self), place) else { return false };
+        let are_in = |some: &[usize], all: &[usize]| some.iter().all(|i| all.contains(i));
+        are_in(&self.chosen, &ties[at].chosen) && are_in(&self.others, &ties[at].others)
+    }
+
     /// One of the choices that may have been made instead: the likeliest first.
     fn exchanges(&self, which: usize) -> Vec<Exchange> {
         let Self { token, sequence, head, half, .. } = *self;
@@ -56,7 +64,7 @@ impl NearTie {
     }
 }
 
-/// The near-ties of all steps before `steps` that are taken from first readings.
+/// The near-ties of all steps before `steps` that are taken from first readings, with bounds so many times as large.
 ///
 /// # Shapes   bounds: those of the half scores, [B, T, heads, 2, n]; initial: of the first rows (token, sequence), where they
 /// are larger, [rows, heads, 2, n]
@@ -66,6 +74,7 @@ pub(super) fn of(
     bounds: &[f64],
     initial: Option<&Array4<f64>>,
     steps: usize,
+    times: f64,
 ) -> Vec<NearTie> {
     let sequences = problem.sequences;
     let mut step_of = vec![None; problem.tokens];
@@ -83,7 +92,7 @@ pub(super) fn of(
             let first = initial.filter(|initial| token * sequences + row % sequences < initial.dim().0);
             let bound = |i: usize| {
                 let first = first.map_or(0.0, |first| first[[token * sequences + sequence, head, half, i]]);
-                bounds[from + i].max(first)
+                times * bounds[from + i].max(first)
             };
             let [chosen, others] = near(reading, [row, head, half], bound);
             if !chosen.is_empty() {
