@@ -130,6 +130,9 @@ fn after_divergence_of_tokens_from_the_host() {
     assert_eq!(memory.feed(&sound.text.slice(0, 1)).unwrap_err(), again.into());
 }
 
+/// A call that waits for the device.
+type Ask = fn(&mut Memory<Failing>) -> Result<()>;
+
 /// Fed from the device, a chunk of NaN or one that overflows, once a call has said so.
 #[test]
 fn after_a_failure_of_tokens_from_the_device() {
@@ -140,7 +143,6 @@ fn after_a_failure_of_tokens_from_the_device() {
         (overflowing(), diverged()),
         (not_finite, Error::NotFinite { tensor: "values", chunk: 1, token: 1, sequence: 0 }),
     ];
-    type Ask = fn(&mut Memory<Failing>) -> Result<()>;
     let asked: [Ask; 4] = [
         Memory::settle,
         |memory| memory.flush().map(|_| ()),
