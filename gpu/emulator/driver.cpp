@@ -1,4 +1,4 @@
-// The libraries libcuda and libnvrtc with the emulator as their device: what the crate calls, and no more.
+// The library libcuda with the emulator as its device, beside nvrtc.cpp: what the crate calls, and no more.
 //
 // So the code that talks to a device runs on a machine without one: stand-in builds the library, and whoever finds it in
 // LD_LIBRARY_PATH runs on it. Nothing runs before something waits for it; addresses outside an allocation are faults, as are calls

@@ -51,6 +51,10 @@ void plain() {
     gives_double("min.f64 %fd7, 0d4008000000000000, 0d4000000000000000;", 0x4000000000000000);
     gives_double("max.f64 %fd7, 0d4008000000000000, 0d4000000000000000;", 0x4008000000000000);
     gives_double("rcp.approx.ftz.f64 %fd7, 0d4008000000000000;", 0x3fd5555500000000);  // 1/3, its upper half
+    gives_double("rcp.approx.ftz.f64 %fd7, 0d401C000000000000;", 0x3fc2492400000000);  // 1/7, whose lower half is above a half
+    gives_double("rcp.approx.ftz.f64 %fd7, 0d3FF00000FFFFFFFF;", 0x3ff0000000000000);  // of the upper half
+    gives_double("rcp.approx.ftz.f64 %fd7, 0d0000000100000000;", 0x7ff0000000000000);  // of a subnormal number, as of 0
+    gives_double("rcp.approx.ftz.f64 %fd7, 0dFFE0000000000000;", 0x8000000000000000);  // which is one
     gives_double("cvt.rn.f64.s32 %fd7, -3;", 0xc008000000000000);
 }
 
@@ -75,13 +79,16 @@ void integers() {
     gives_word("popc.b32 %r7, 0xf0f;", 8);
     gives_word("popc.b64 %r7, -1;", 64);
     gives_word("clz.b32 %r7, 0;", 32);
+    gives_word("clz.b32 %r7, 1;", 31);
     gives_word("clz.b64 %r7, 1;", 63);
     gives_word("brev.b32 %r7, 6;", 0x60000000);
     gives_word("bfind.shiftamt.u32 %r7, 0;", 0xffffffff);
     gives_word("bfind.shiftamt.u32 %r7, 0x40000000;", 1);
     gives_word("bfi.b32 %r7, 0xff, 0, 28, 8;", 0xf0000000);
     gives_word("bfi.b32 %r7, 5, 0xffffffff, 4, 4;", 0xffffff5f);
+    gives_word("bfi.b32 %r7, -1, 0, 0, 32;", 0xffffffff);
     gives("cvt.s64.s32 %rd7, -3;", uint64_t(-3));
+    gives_word("mov.u16 %rs1, -1;\n cvt.s32.s16 %r7, %rs1;", 0xffffffff);
     gives("cvt.u64.u32 %rd7, -3;", 0xfffffffd);
     gives_word("cvt.u16.u32 %rs1, 0x12345;\n cvt.u32.u16 %r7, %rs1;", 0x2345);
     gives_word("mov.u16 %rs1, -1;\n setp.eq.s16 %p1, %rs1, -1;\n selp.b32 %r7, 4, 5, %p1;", 4);
@@ -98,6 +105,7 @@ void reals() {
     const uint32_t nan = 0x7fffffff;
     gives_float("max.f32 %f7, 0f7FC00000, 0f3F800000;", 0x3f800000);
     gives_float("min.f32 %f7, 0f3F800000, 0f7FC00000;", 0x3f800000);
+    gives_float("max.f32 %f7, 0f3F800000, 0f7FC00000;", 0x3f800000);
     gives_float("max.f32 %f7, 0f7FC00000, 0f7FC00000;", nan);
     for (const char* of : {"add.rn.f32 %f7, 0f7FC00001, 0f3F800000;", "sub.rn.f32 %f7, 0f7F800000, 0f7F800000;", "sqrt.rn.f32 %f7, 0fBF800000;",
                            "mul.rn.f32 %f7, 0f00000000, 0f7F800000;", "div.rn.f32 %f7, 0f00000000, 0f00000000;",
@@ -117,6 +125,10 @@ void reals() {
     gives_float("abs.f32 %f7, 0fBF800000;", 0x3f800000);
     gives_float("cvt.rn.f32.f64 %f7, 0d3FF0000010000000;", 0x3f800000);  // halves to even
     gives_float("cvt.rn.f32.s32 %f7, 16777217;", 0x4b800000);
+    gives_float("cvt.rn.f32.u32 %f7, -1;", 0x4f800000);
+    gives_float("cvt.rn.f32.s64 %f7, 0x10000000000;", 0x53800000);
+    gives("cvt.rn.f64.u32 %fd1, -1;\n mov.b64 %rd7, %fd1;", 0x41efffffffe00000);
+    gives("cvt.rn.f64.s64 %fd1, -0x10000000000;\n mov.b64 %rd7, %fd1;", 0xc270000000000000);
     gives("cvt.f64.f32 %fd1, 0f3F800000;\n mov.b64 %rd7, %fd1;", 0x3ff0000000000000);
     gives("fma.rn.f64 %fd1, 0d3FF0000000000000, 0d4000000000000000, 0dBFF0000000000000;\n mov.b64 %rd7, %fd1;", 0x3ff0000000000000);
     gives("rcp.approx.ftz.f64 %fd1, 0d4000000000000000;\n mov.b64 %rd7, %fd1;", 0x3fe0000000000000);
@@ -126,8 +138,11 @@ void reals() {
         holds(string("setp.") + ordered + ".f32 %p1, 0f7FC00000, 0f3F800000;", false);
     for (const char* unordered : {"equ", "neu", "ltu", "leu", "gtu", "geu", "nan"})
         holds(string("setp.") + unordered + ".f32 %p1, 0f7FC00000, 0f3F800000;", true);
-    holds("setp.ltu.f32 %p1, 0f3F800000, 0f3F800000;", false);
-    holds("setp.geu.f32 %p1, 0f3F800000, 0f3F800000;", true);
+    for (const auto& [name, same, less] : {std::tuple<const char*, bool, bool>{"equ", true, false}, {"neu", false, true}, {"ltu", false, true},
+                                           {"leu", true, true}, {"gtu", false, false}, {"geu", true, false}, {"num", true, true}, {"nan", false, false}}) {
+        holds(string("setp.") + name + ".f32 %p1, 0f3F800000, 0f3F800000;", same);
+        holds(string("setp.") + name + ".f32 %p1, 0f3F800000, 0f40000000;", less);
+    }
     holds("mov.pred %p2, 0;\n setp.lt.or.f32 %p1, 0f3F800000, 0f40000000, %p2;", true);
 }
 
@@ -139,9 +154,14 @@ void text() {
     refused(".strange;", "not expected");
     refused("setp.eq.s32 %p1|%p2, %r0, 1;", "a second predicate");
     refused("bar.sync 1;", "a barrier other than 0");
+    refused("bar.sync 0, 32;", "a barrier other than 0");
     refused("bra;", "no label");
-    refused(".local .align 4 .b8 huge[4611686018427387904];", "a local array that no device has");
-    refused(".shared .align 4 .b8 huge[4611686018427387904];", "a shared array that no device has");
+    gives_word("mov.u32 %r7, 5U;", 5);
+    const auto program = ptx::read(".visible .entry test(.param .b64 a, .param .u64 b, .param .f64 c, .param .b32 d, .param .u32 e, .param .f32 f)\n"
+                                   "{\n ret;\n}\n");
+    expect(program->kernels.at("test").parameters == std::vector<size_t>{8, 8, 8, 4, 4, 4}, "bytes of parameters");
+    refused(".local .align 4 .b8 huge[524289];", "a local array that no device has");
+    refused(".shared .align 4 .b8 huge[1048576];", "a shared array that no device has");
     expect(run(".version 9.0\nnonsense;").error.find("line 2 of the PTX: not expected: nonsense") != string::npos, "nonsense");
     expect(run(".visible .entry test()\n{\n ret;\n").error.find("test has no end") != string::npos, "a kernel without an end");
 }

@@ -25,7 +25,8 @@ inline string kernel(const string& body) {
     return ".version 9.0\n.target sm_90\n.address_size 64\n.extern .shared .align 16 .b8 dynamic[];\n"
            ".visible .entry test(\n .param .u64 test_param_0,\n .param .u32 test_param_1\n)\n.maxntid 64, 1, 1\n{\n"
            " .reg .pred %p<8>;\n .reg .b16 %rs<8>;\n .reg .f32 %f<16>;\n .reg .b32 %r<16>;\n .reg .f64 %fd<8>;\n .reg .b64 %rd<8>;\n"
-           " .shared .align 16 .b8 fixed[64];\n .shared .align 4 .b8 word[64];\n .local .align 16 .b8 local[32];\n .local .align 4 .b8 narrow[12];\n"
+           " .shared .align 16 .b8 fixed[64];\n .shared .align 4 .b8 word[64];\n .local .align 16 .b8 local[32];\n"
+           " .local .align 16 .b8 more[16];\n .local .align 4 .b8 narrow[8];\n"
            " ld.param.u64 %rd1, [test_param_0];\n ld.param.u32 %r15, [test_param_1];\n cvta.to.global.u64 %rd1, %rd1;\n"
            " mov.u32 %r0, %tid.x;\n mul.wide.u32 %rd2, %r0, 8;\n add.s64 %rd0, %rd1, %rd2;\n" +
            body + "\n st.global.u64 [%rd0], %rd7;\n ret;\n}\n";
@@ -36,18 +37,18 @@ struct Outcome {
     uint64_t lanes[LANES];
 };
 
-// Runs `test` on 256 bytes that nobody wrote, and on a word of 0 in memory of its own.
+// Runs `test` on 256 bytes that nobody wrote, and on 16 bytes of 0 in memory of its own.
 inline Outcome run(const string& text, const emulator::Launch& launch) {
     Outcome outcome{};
     try {
         const auto program = ptx::read(text);
-        emulator::Memory memory("out", LANES * 8), signals("signals", 4);
-        signals.words[0] = 0, signals.shadow[0].initialised = true;
+        emulator::Memory memory("out", LANES * 8), signals("signals", 16);
+        for (size_t word = 0; word < 4; word++) signals.words[word] = 0, signals.shadow[word].initialised = true;
         const auto find = [&](uint64_t address, size_t bytes, size_t& offset) -> emulator::Memory* {
             offset = size_t(address - OUT);
             if (address >= OUT && offset <= LANES * 8 && bytes <= LANES * 8 - offset) return &memory;
             offset = size_t(address - SIGNALS);
-            return address == SIGNALS && bytes <= 4 ? &signals : nullptr;
+            return address >= SIGNALS && offset <= 16 && bytes <= 16 - offset ? &signals : nullptr;
         };
         outcome.error = ptx::run(program->kernels.at("test"), launch, {OUT, 7}, find);
         std::memcpy(outcome.lanes, memory.words.get(), LANES * 8);

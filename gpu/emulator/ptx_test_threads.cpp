@@ -14,6 +14,12 @@ void together() {
     gives_word(lane + "shfl.sync.down.b32 %r7|%p1, %r1, 4, 31, -1;", 30, 30);
     // Segments of 8 lanes: mask 24 in bits 8 to 12.
     gives_word(lane + "shfl.sync.idx.b32 %r7|%p1, %r1, 2, 6175, -1;", 18, 21);
+    gives_word(lane + "shfl.sync.idx.b32 %r7|%p1, %r1, 10, 6175, -1;", 18, 21);
+    gives_word(lane + "shfl.sync.down.b32 %r7|%p1, %r1, 4, 6175, -1;", 6, 6);
+    // The last lane that is inside, and the first that is not.
+    gives_word(lane + "shfl.sync.up.b32 %r7, %r1, 4, 0, -1;", 0, 4);
+    gives_word(lane + "shfl.sync.down.b32 %r7, %r1, 4, 31, -1;", 31, 27);
+    gives_word(lane + "shfl.sync.bfly.b32 %r7|%p1, %r1, 5, 3, -1;", 3, 3);
     gives_word(lane + "redux.sync.max.u32 %r7, %r1, -1;", 31, 4);
     gives_word(lane + "redux.sync.min.u32 %r7, %r1, -1;", 0, 4);
     gives_word(lane + "setp.lt.u32 %p1, %r1, 3;\n vote.sync.ballot.b32 %r7, %p1, -1;", 7, 20);
@@ -21,6 +27,19 @@ void together() {
     gives_word(lane + "setp.eq.s32 %p1, %r1, 0;\n mov.u32 %r7, 1;\n @%p1 bra $L__over;\n mov.u32 %r7, 2;\n$L__over:\n"
                       " bar.warp.sync -1;", 1);
     gives_word(lane + "setp.eq.s32 %p1, %r1, 0;\n mov.u32 %r7, 1;\n @!%p1 mov.u32 %r7, 2;", 2, 1);
+}
+
+// Where a thread stands.
+void places() {
+    gives_word("mov.u32 %r7, %ntid.x;", 32);
+    gives_word("mov.u32 %r7, %nctaid.x;", 1);
+    gives_word("mov.u32 %r7, %ctaid.x;", 0);
+    gives_word("mov.u32 %r7, %laneid;", 9, 9);
+    const string of_40 = "mov.u32 %r3, fixed;\n setp.ne.s32 %p1, %r0, 40;\n @%p1 bra $L__over;\n mov.u32 %r1, %laneid;\n"
+                         "st.shared.u32 [%r3], %r1;\n$L__over:\n bar.sync 0;\n ld.shared.u32 %r7, [%r3];\n cvt.u64.u32 %rd7, %r7;\n"
+                         "setp.gt.s32 %p1, %r0, 31;\n @%p1 ret;\n";
+    const Outcome outcome = run(kernel(of_40), 64);
+    expect(outcome.error.empty() && outcome.lanes[3] == 8, "the lane of thread 40: " + outcome.error);
 }
 
 // D = A B of an mma by rows and columns, of numbers that say where they stand.
@@ -109,6 +128,36 @@ string rounds(const string& gather, const string& release, const string& signal,
            " mov.u32 %r0, %tid.x;\n mov.u32 %r1, %ctaid.x;\n mov.u32 %r5, 0;\n" + round + other + " ret;\n}\n";
 }
 
+// What one thread finds, alone.
+string alone(const string& body) {
+    return "setp.ne.s32 %p1, %r0, 0;\n mov.u64 %rd7, 0;\n mov.u64 %rd3, 0x9000;\n @%p1 bra $L__over;\n" + body + "$L__over:\n";
+}
+
+// What a launch reads through the cache for constants, it must not write.
+void constants() {
+    for (const char* writes : {"st.global.u32 [%rd3+4], 1;\n", "atom.global.add.u32 %r7, [%rd3+4], 1;\n"}) {
+        refused(alone(string("ld.global.nc.v2.u32 {%r1, %r2}, [%rd3];\n") + writes), "has read through the cache for constants");
+        refused(alone(string(writes) + "ld.global.nc.v2.u32 {%r1, %r2}, [%rd3];\n"), "the launch has written it");
+    }
+}
+
+// Nothing may follow from what nobody computed.
+void unknown() {
+    refused("add.s64 %rd7, %rd6, 1;", "stores what nobody computed");
+    refused("mov.u64 %rd3, local;\n ld.local.u64 %rd7, [%rd3];", "stores what nobody computed");
+    refused("mov.u64 %rd3, local;\n st.local.u64 [%rd3], %rd6;\n ld.local.u64 %rd7, [%rd3];", "stores what nobody computed");
+    refused("mov.u64 %rd3, local;\n st.local.u32 [%rd3+4], 1;\n ld.local.u64 %rd7, [%rd3];", "stores what nobody computed");
+    refused("@%p3 mov.u32 %r7, 1;", "depends on what nobody computed");
+    refused("ld.global.u32 %r7, [%rd6];", "no memory");
+    // An address that is right by chance.
+    const string chance = "and.b64 %rd3, %rd6, 0;\n add.s64 %rd3, %rd3, ";
+    refused("st.global.u64 [%rd0], 1;\n" + chance + "%rd0;\n ld.global.u64 %rd7, [%rd3];", "reads at what nobody computed");
+    refused(chance + "%rd0;\n st.global.u64 [%rd3], 1;", "stores what nobody computed");
+    refused("mov.u64 %rd4, local;\n st.local.u32 [%rd4], 1;\n" + chance + "%rd4;\n ld.local.u32 %r7, [%rd3];", "reads at what nobody computed");
+    refused("mov.u64 %rd4, local;\n" + chance + "%rd4;\n st.local.u32 [%rd3], 1;", "stores at what nobody computed");
+    refused(alone("atom.global.add.u32 %r7, [%rd3], %r9;\n"), "changes a number by what nobody computed");
+}
+
 // Each step of a barrier of the grid is needed, under every schedule.
 void fences() {
     const string meet = "bar.sync 0;\n", fence = "membar.gl;\n", signal = "atom.global.add.u32 %r7, [%rd2], 1;\n";
@@ -153,25 +202,24 @@ void memory() {
     refused("mov.u64 %rd3, local;\n st.local.u32 [%rd3+32], 1;", "no local memory");
     refused("setp.eq.s32 %p1, %r0, 5;\n @%p1 bra $L__over;\n bar.sync 0;\n$L__over:\n", "divergent barrier");
     refused("", "at most 64", 96);
+    refused("", "no memory of 8 bytes", 64);  // so many may run, and the last have no place
+    refused("ld.shared.u32 %r7, [%r0];", "no shared memory at");
+    refused("mov.u32 %r3, 0x900000;\n ld.shared.u32 %r7, [%r3];", "no shared memory at");
+    // The number that was there.
+    gives(alone("atom.global.add.u32 %r7, [%rd3], 2;\n atom.global.add.u32 %r7, [%rd3], 2;\n cvt.u64.u32 %rd7, %r7;\n"), 2);
     gives_word("mov.u64 %rd3, local;\n st.local.v4.u32 [%rd3+16], {1, 2, 3, 4};\n ld.local.v2.u32 {%r5, %r7}, [%rd3+24];", 4);
     gives("mov.u32 %r3, fixed;\n setp.ne.s32 %p1, %r0, 0;\n @%p1 bra $L__over;\n st.shared.u32 [%r3], -3;\n$L__over:\n bar.sync 0;\n"
           " ld.shared.s32 %rd7, [%r3];", uint64_t(-3));
     refused("mov.u32 %r3, word;\n add.s32 %r3, %r3, 4;\n ld.shared.v4.u32 {%r1, %r2, %r4, %r5}, [%r3];", "misaligned");
-    gives_word("mov.u64 %rd3, narrow;\n st.local.u32 [%rd3+8], 3;\n ld.local.u32 %r7, [%rd3+8];", 3);
-    for (const char* at : {"[%rd3]", "[%rd3+8]", "[%rd3+12]"})  // not aligned; beyond the end
+    gives_word("mov.u64 %rd3, narrow;\n st.local.u32 [%rd3+4], 3;\n ld.local.u32 %r7, [%rd3+4];", 3);
+    for (const char* at : {"[%rd3]", "[%rd3+4]", "[%rd3+12]"})  // not aligned; half of it, all of it beyond the end
         refused("mov.u64 %rd3, narrow;\n st.local.v2.u32 " + string(at) + ", {1, 2};", "no local memory of 8 bytes");
-    // What nobody computed.
-    refused("add.s64 %rd7, %rd6, 1;", "stores what nobody computed");
-    refused("mov.u64 %rd3, local;\n ld.local.u64 %rd7, [%rd3];", "stores what nobody computed");
-    refused("@%p3 mov.u32 %r7, 1;", "depends on what nobody computed");
-    refused("ld.global.u32 %r7, [%rd6];", "no memory");
-    // Read as a constant, then written, by another thread and word of what was there before.
     expect(run(kernel("mov.u64 %rd7, 1;\n ld.global.nc.u32 %r7, [%rd1];")).error.find("nobody wrote") != string::npos, "nc of nothing");
     expect(run(kernel("mov.u64 %rd7, 1;"), LANES, 48 << 10).error.find("bytes of shared memory") != string::npos, "shared memory");
 }
 
 }  // namespace
 
-void threads() { together(), products(), order(), fences(), memory(); }
+void threads() { together(), places(), products(), order(), fences(), constants(), unknown(), memory(); }
 
 }  // namespace ptx_test

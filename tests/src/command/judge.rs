@@ -109,9 +109,9 @@ fn required(arguments: &Arguments, [report]: &[Report; 1]) -> Outcome {
     });
     let reason = format!("{RED}--require all: {}{RED:#}\n", lacking.collect::<Vec<_>>().join("; "));
     if arguments.json {
-        say(reason.trim_end())
+        say(reason.trim_end());
     } else {
-        print(&reason)
+        print(&reason);
     }
     Outcome::Differs
 }

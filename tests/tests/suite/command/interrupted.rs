@@ -45,15 +45,16 @@ fn identification_ends_once_it_is_stopped() {
             Evidence { problem, outputs, judgement }
         })
         .collect();
-    let stop = AtomicBool::new(true);
-    let started = Instant::now();
-    assert!(identify(&evidence, declared, &stop).is_none());
-    let at_once = started.elapsed();
-    stop.store(false, Ordering::SeqCst);
-    let started = Instant::now();
-    assert!(identify(&evidence, declared, &stop).is_some());
-    // The time of all it is not to spend.
-    assert!(at_once < started.elapsed() / 4, "{at_once:?} of {:?}", started.elapsed());
+    let (stop, started) = (AtomicBool::new(false), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            stop.store(true, Ordering::SeqCst);
+        });
+        assert!(identify(&evidence, declared, &stop).is_none());
+    });
+    // To try everything takes ten seconds of two fast cores.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 /// Status 130 and a whole report, with all that was judged.
@@ -67,7 +68,7 @@ fn ctrl_c_ends_identification_with_a_report() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         tensor_file::write(&path, &[].into(), &unknown(vector).iter().collect::<Vec<_>>()).unwrap();
     }
-    let mut delay = Duration::from_millis(200);
+    let mut delay = Duration::from_millis(500);
     let report = loop {
         let child = Command::new(env!("CARGO_BIN_EXE_fwpkm"))
             .args(["identify", "--json"])
@@ -89,7 +90,7 @@ fn ctrl_c_ends_identification_with_a_report() {
                 if report["cases"].as_array().unwrap().len() == vectors.len() {
                     break report;
                 }
-                delay = delay.mul_f64(1.3);
+                delay = delay.mul_f64(1.5);
             }
             status => panic!("ended with {status:?} before {delay:?}"),
         }
