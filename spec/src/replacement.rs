@@ -34,8 +34,11 @@ impl Replacement {
         // As any new file, not for the owner's eyes only; the umask applies.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.prefix(".fwpkm-").tempfile_in(folder_of(&place));
-        let file = file.map_err(|error| Error::io(path, "write", &error))?;
+        let folder = folder_of(&place);
+        // The name of the new file, which the error has too, says nothing to anyone.
+        let reason = |error: io::Error| in_folder(folder, &error.kind().into());
+        let file = builder.prefix(".fwpkm-").tempfile_in(folder);
+        let file = file.map_err(|error| Error::io(path, "write", &reason(error)))?;
         Ok(Self { path: path.to_owned(), place, file })
     }
 
@@ -96,9 +99,12 @@ fn place(path: &Path) -> Result<PathBuf, Error> {
     }
     let Some(name) = place.file_name() else { return refused("the name of a folder") };
     let folder = folder_of(&place);
-    let in_folder = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
-    let folder = folder.canonicalize().map_err(|error| unwritable(&in_folder(error)))?;
+    let folder = folder.canonicalize().map_err(|error| unwritable(&in_folder(folder, &error)))?;
     Ok(folder.join(name))
+}
+
+fn in_folder(folder: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", folder.display()))
 }
 
 fn folder_of(path: &Path) -> &Path {

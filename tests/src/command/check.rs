@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     case: Option<String>,
     /// Instead of the vectors, a text of so many random tokens: the whole, and each of its chunks by itself
     ///
-    /// All of it is held, with what is computed of it: about 60 kB for each token. Ctrl-C stops it after the case under way, and the
+    /// All of it is held, with what is computed of it: about 45 kB for each token. Ctrl-C stops it after the case under way, and the
     /// whole text is one case. What is computed instead is not looked for.
     #[arg(long, value_name = "TOKENS", conflicts_with_all = ["rules", "case", "vectors"])]
     long: Option<usize>,
