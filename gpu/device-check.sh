@@ -41,9 +41,12 @@ fi
 
 tokens=131072
 extent=()
+patience=180
 if [ "${1:-}" = --quick ]; then
     tokens=1024
     extent=(--tiny)
+    # Where the device is the emulator, the tests take minutes.
+    patience=600
     shift
 fi
 [ $# -eq 0 ] || fail 2 "usage: device-check.sh [--quick], beside what \`gpu/device-check.sh pack FOLDER\` built"
@@ -107,7 +110,7 @@ ready || add_folders
 
 try machine 60 "the machine" ./fwpkm doctor || fail 2 "this machine is not ready for --backend cuda; what it lacks stands above"
 
-if try tests 180 "the same bits as the emulator" ./device-test --nocapture && grep -q 'not run: ' <<< "$printed"; then
+if try tests "$patience" "the same bits as the emulator" ./device-test --nocapture && grep -q 'not run: ' <<< "$printed"; then
     failed+=("the same bits as the emulator: tests found no device")
 fi
 try bench 240 "times" ./fwpkm bench --backend cuda --out "$out/bench.json" ${extent[@]+"${extent[@]}"}
