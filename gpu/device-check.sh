@@ -46,7 +46,7 @@ if [ "${1:-}" = --quick ]; then
     tokens=1024
     extent=(--tiny)
     # Where the device is the emulator, the tests take minutes.
-    patience=600
+    patience=1200
     shift
 fi
 [ $# -eq 0 ] || fail 2 "usage: device-check.sh [--quick], beside what \`gpu/device-check.sh pack FOLDER\` built"
