@@ -43,9 +43,17 @@ struct Thread {
     Fences seen, known, handed;
 };
 
+// Lanes of a warp that wait for each other.
+struct Meeting {
+    Site site{};
+    unsigned mask = 0, arrived = 0;
+};
+
 struct Block {
     unsigned index = 0;
     std::vector<Thread> threads;
+    std::vector<std::vector<Meeting>> meetings;  // of each warp
+    Site barrier{};                              // where its threads wait, if any do
     std::map<std::string, std::unique_ptr<Memory>> shared;
     size_t dynamic_bytes = 0;
     unsigned at_barrier = 0, finished = 0;
