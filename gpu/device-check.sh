@@ -16,10 +16,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 fail() { printf 'device-check: %s\n' "$2" >&2; exit "$1"; }
 step() { printf '\n== %s\n' "$*"; }
 
-# Copies the test binary that cargo names for gpu/tests/$1.rs.
+# Copies the test binary that cargo names for gpu/tests/$1.rs, as `cargo test --workspace` builds it.
 pack_test() {
     local binary
-    binary=$(cargo test --no-run -p fwpkm-gpu --features emulator --locked --test "$1" 2>&1 |
+    binary=$(cargo test --no-run --workspace --features emulator --locked --test "$1" 2>&1 |
         sed -n "s/.*Executable.*(\(.*\))$/\1/p") && [ -n "$binary" ] || fail 1 "no test binary $1"
     cp "$binary" "$2/$1-test"
 }

@@ -4,6 +4,7 @@
 //! bits are compared, and only these settings: softmax of distances at temperature 1, without addressing, use neither.
 #![cfg(feature = "emulator")]
 
+#[path = "suite/common/mod.rs"]
 pub(crate) mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,23 +93,34 @@ fn wide_scenes() -> [Scene; 2] {
 }
 
 #[test]
-fn wide_shapes_give_the_same_bits() {
-    let Some(_held) = device() else { return };
+fn wide_shapes_give_the_bits_of_the_emulator() {
     for addressed in wide_scenes() {
         let settings = Settings { addressing_weight: 0.0, ..addressed.settings.clone() };
-        compare_fed("wide", &Scene { settings, ..addressed.clone() }, Launching::Graphs);
-        // Entropies are logarithms: one device beside itself.
+        compare_fed("wide", &Scene { settings, ..addressed }, Launching::Graphs);
+    }
+}
+
+// Entropies are logarithms: one device beside itself.
+#[test]
+fn wide_shapes_give_the_same_bits_in_every_tile() {
+    wide_shapes_with([Tile::LARGE, Tile::TENSOR], Launching::Single);
+}
+
+#[test]
+fn wide_shapes_give_the_same_bits_in_one_launch() {
+    wide_shapes_with([Tile::SMALL, Tile::TENSOR_SMALL], Launching::Persistent);
+}
+
+fn wide_shapes_with(tiles: [Tile; 2], launching: Launching) {
+    for scene in wide_scenes() {
         let run = |tile, launching| {
-            let (mut memory, reads) = resident::feed(device()?, &addressed, Variant::Fast(tile), launching).unwrap();
+            let (mut memory, reads) = resident::feed(device()?, &scene, Variant::Fast(tile), launching).unwrap();
             memory.settle().unwrap();
             Some((reads, memory.tables().unwrap()))
         };
         let first = run(Tile::SMALL, Launching::Graphs);
-        for tile in [Tile::LARGE, Tile::TENSOR] {
-            assert!(run(tile, Launching::Single) == first, "other bits with {tile:?}");
-        }
-        for tile in [Tile::SMALL, Tile::TENSOR_SMALL] {
-            assert!(run(tile, Launching::Persistent) == first, "other bits in a walk with {tile:?}");
+        for tile in tiles {
+            assert!(run(tile, launching) == first, "other bits with {tile:?}, {launching:?}");
         }
     }
 }

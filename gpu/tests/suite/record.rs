@@ -1,11 +1,9 @@
 //! The runs whose launches emulator/check records; see there.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::{TINY, WALKING, close_scenes, emulate, resident, scenes};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Launching, Tile, Variant};
+
+use crate::common::{TINY, WALKING, close_scenes, emulate, resident, scenes};
 
 #[test]
 #[ignore = "writes the file that FWPKM_RECORD names; emulator/check runs it"]

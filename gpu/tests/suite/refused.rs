@@ -1,15 +1,13 @@
 //! What must not be asked for is refused with what was given and what is allowed, and nothing is lost.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::failing::Failing;
-use common::{Scene, WALKING, resident, scene};
 use fwpkm_gpu::emulator::{Buffer, Emulator};
 use fwpkm_gpu::{Backend, ChunkInput, Error, Launching, Memory, Resident, Result, Variant};
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Error as MemoryError, Rules, Settings};
 use ndarray::{Array2, Array3};
+
+use crate::common::failing::Failing;
+use crate::common::{self, Scene, WALKING, resident, scene};
 
 fn settings() -> Settings {
     Settings { sub_keys: 5, key_dim: 4, value_dim: 4, top_k: 2, chunk: 3, ..Settings::paper() }
@@ -180,6 +178,7 @@ fn times_of_nothing_and_of_more_than_can_be_are_refused() {
     for launching in [Launching::Graphs, Launching::Persistent] {
         refused(memory.time_text(1, &[], 1, launching), &["inputs are 0"]);
         refused(memory.time_text(1, one, 0, launching), &["chunks are 0"]);
+        refused(memory.time_text(1, one, usize::MAX, launching), &["chunks are 18446744073709551615", "1 to 1048576"]);
     }
     refused(memory.time_copies(0, 1), &["bytes are 0"]);
     refused(memory.time_copies(4, usize::MAX), &["repeats are"]);

@@ -1,12 +1,10 @@
 //! Every stage on the emulator against the interpreter in f64, within the bounds of NUM-2 to NUM-6.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::lockstep::check_scene;
-use common::stages::Shares;
-use common::{TINY, close_scenes, scenes};
 use fwpkm_gpu::Variant;
+
+use crate::common::lockstep::check_scene;
+use crate::common::stages::Shares;
+use crate::common::{TINY, close_scenes, scenes};
 
 #[test]
 fn every_stage_is_within_its_bound() {

@@ -1,5 +1,4 @@
 //! The emulator finds every planted fault, at every seed, and nothing in the sound twins.
-#![cfg(feature = "emulator")]
 
 use fwpkm_gpu::emulator::{Buffer, Emulator, Module};
 use fwpkm_gpu::{Argument, Backend, Error, Shape};

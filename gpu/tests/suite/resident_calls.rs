@@ -1,15 +1,13 @@
 //! Calls of a memory that is fed from the device: reads over the values, closing a chunk, the report of a step. The bits are those of
 //! the calls from the host, however the work is launched.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scenes};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Launching, Memory, Variant};
 use fwpkm_reference::Tables;
 use fwpkm_reference::settings::Border;
 use ndarray::s;
+
+use crate::common::{self, Scene, TINY, WALKING, assert_same_bits, emulate, resident, scenes};
 
 fn new(scene: &Scene, launching: Launching) -> Memory<Emulator> {
     let (settings, rules, tables) = (scene.settings.clone(), scene.rules.clone(), scene.tables.clone());

@@ -1,11 +1,5 @@
 //! Random settings, shapes and cuts: bounds of every stage, and equal bits of both variants.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::lockstep::check_scene;
-use common::stages::Shares;
-use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Error, Launching, Variant};
 use fwpkm_reference::Error::Diverged;
@@ -13,6 +7,10 @@ use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
 use fwpkm_reference::{Rules, Settings};
 use proptest::prelude::*;
+
+use crate::common::lockstep::check_scene;
+use crate::common::stages::Shares;
+use crate::common::{self, Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene};
 
 prop_compose! {
     fn shapes()(

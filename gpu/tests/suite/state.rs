@@ -1,13 +1,11 @@
 //! BAT-5: a memory made from a state goes on with the same bits, wherever it was taken.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::{TINY, scenes};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Memory, Variant};
 use fwpkm_reference::{Fed, State};
 use ndarray::{Array3, ShapeBuilder};
+
+use crate::common::{self, TINY, scenes};
 
 fn bits(fed: &Fed<f32>, state: &State<f32>) -> Vec<u32> {
     let tables = state.tables.sub_keys.iter().chain(&state.tables.slot_values);

@@ -1,18 +1,16 @@
 //! An error of the device at any call: the memory says that it is unknown what it holds, until it gets new tables.
-#![cfg(feature = "emulator")]
-
-mod common;
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use common::failing::{Failing, Seen};
-use common::{Scene, TINY, WALKING, resident, run_on, scene};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Backend, ChunkInput, Error, Launching, Memory, Resident, Result, Variant};
 use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Rules, Settings, Tables};
 use ndarray::Array2;
+
+use crate::common::failing::{Failing, Seen};
+use crate::common::{Scene, TINY, WALKING, resident, run_on, scene};
 
 fn bits(tables: &Tables<f32>) -> Vec<u32> {
     tables.sub_keys.iter().chain(&tables.slot_values).map(|x| x.to_bits()).collect()
@@ -137,6 +135,38 @@ fn times_are_asked_for_after_the_last_repetition() {
     assert_eq!(alternations(&seen.take()), 3);
     memory.time_copies(16, 5).unwrap();
     assert_eq!(alternations(&seen.take()), 0);
+}
+
+#[test]
+fn after_times_and_failed_times_work_is_given_to_the_device_as_before() {
+    let scene = paper_scene();
+    let input = ChunkInput { queries: Array2::ones((3, 4)), values: Array2::ones((3, 4)) };
+    let inputs = [input.clone(), input];
+    for call in ["time_chunks", "time_text"] {
+        let mut failures = 0;
+        for calls in 0.. {
+            let (mut memory, left) = new(&scene);
+            let seen = memory.device().seen.clone();
+            memory.set_launching(Launching::Persistent);
+            left.set(calls);
+            let timed = match call {
+                "time_chunks" => memory.time_chunks(1, &inputs, 1).map(|_| ()),
+                _ => memory.time_text(1, &inputs, 2, Launching::Single).map(|_| ()),
+            };
+            left.set(usize::MAX);
+            if timed.is_err() {
+                memory.reset_tables(&scene.tables).unwrap();
+            }
+            seen.take();
+            resident::feed_call(&mut memory, &scene.text.slice(0, 3)).unwrap();
+            assert!(seen.take().contains(&Seen::Together(3)), "{call}, call {calls}");
+            if timed.is_ok() {
+                break;
+            }
+            failures += 1;
+        }
+        assert!(failures > 40, "{call} fails at {failures} calls");
+    }
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! NUM-8: the same bits for every variant, tile, schedule, and cut of a text.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::{TINY, assert_same_bits, close_scenes, emulate, scenes};
 use fwpkm_gpu::{Tile, Variant};
 use fwpkm_reference::rules::StreamCount;
 use fwpkm_reference::settings::Border;
+
+use crate::common::{self, TINY, assert_same_bits, close_scenes, emulate, scenes};
 
 #[test]
 fn num_8_fast_kernels_give_the_bits_of_simple_ones() {

@@ -1,13 +1,11 @@
 //! What every call gives after a failure: the lines of the table in docs/src/gpu.md, one test for each.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::failing::Failing;
-use common::{Scene, WALKING, resident, scene};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Error, Launching, Memory, Result, Variant};
 use fwpkm_reference::{Error as MemoryError, Rules, Settings, Tables};
+
+use crate::common::failing::Failing;
+use crate::common::{self, Scene, WALKING, resident, scene};
 
 const LAUNCHINGS: [Launching; 3] = [Launching::Single, Launching::Graphs, Launching::Persistent];
 

@@ -1,13 +1,11 @@
 //! NUM-7, BAT-1, BAT-2: what the interpreter refuses is refused with its error, and nothing has changed.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::{Scene, TINY, emulate, scene};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Error, MOST_TOP_K, Memory, Tile, Variant};
 use fwpkm_reference::settings::{Activation, Border, Score};
 use fwpkm_reference::{Error as MemoryError, Rules, Settings, StepReport, Tables};
+
+use crate::common::{self, Scene, TINY, emulate, scene};
 
 const FAST: Variant = Variant::Fast(TINY);
 

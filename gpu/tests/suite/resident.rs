@@ -1,14 +1,12 @@
 //! Feeding from the device gives the bits of feeding from the host, and finds divergence when asked.
-#![cfg(feature = "emulator")]
 
-mod common;
-
-use common::{Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene, scenes};
 use fwpkm_gpu::emulator::Emulator;
 use fwpkm_gpu::{Error, Launching, Memory, Tile, Variant};
 use fwpkm_reference::settings::{Border, Score};
 use fwpkm_reference::{Error as MemoryError, Rules, Settings, Tables};
 use ndarray::{Array2, Array3};
+
+use crate::common::{self, Scene, TINY, WALKING, assert_same_bits, emulate, resident, scene, scenes};
 
 /// Memory after the scene's calls, fed from the device, and what was read
 fn feed(scene: &Scene) -> (Memory<Emulator>, Array3<f32>) {

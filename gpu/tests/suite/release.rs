@@ -1,21 +1,19 @@
 //! The 48 recordings of the release, slice by slice in f32: every stage within its bound of the oracle at the same inputs.
 //!
 //! Layers are projected by the interpreter; the memory inside is what runs here.
-#![cfg(feature = "emulator")]
-
-mod common;
 
 use std::path::Path;
 
-use common::lockstep::check_scene;
-use common::stages::Shares;
-use common::{Scene, TINY, Text};
 use fwpkm::inputs::{Inputs, Piece};
 use fwpkm::run::Plan;
 use fwpkm_gpu::Variant;
 use fwpkm_reference::projection::project;
 use fwpkm_spec::CaseFile;
 use ndarray::Array2;
+
+use crate::common::lockstep::check_scene;
+use crate::common::stages::Shares;
+use crate::common::{Scene, TINY, Text};
 
 fn scene_of(path: &Path) -> Scene {
     let file = CaseFile::open(path).unwrap();
