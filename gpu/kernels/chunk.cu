@@ -22,7 +22,7 @@
 //            [chunks rows], at 16 bytes, reads apart from the others; all others as in the files of their stages, for one chunk;
 //            arrivals [1], 0 at the launch
 // Grid       cooperative: all blocks at once, at least one; block 256
-// Limits     WALK: border drop, kept = first, no weight decay, no memorization gradient to the sub-keys, 256 threads per tile, and
+// Limits     WALK: border drop, kept = top_k, no weight decay, no memorization gradient to the sub-keys, 256 threads per tile, and
 //            room in shared memory; see src/constants.rs
 //
 // Departures from the reference

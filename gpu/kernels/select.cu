@@ -9,7 +9,7 @@
 // |ranking - exact|. Every sub-key whose ranking exceeds t + 3 e + 2 c (epsilon + |q|^2 + t + e), c = gamma(HALF_DIM + 8), has a
 // larger x than each of TOP_K others, after all rounding: x of the others is at most (epsilon + |q|^2 + t + e)(1 + c), its own at
 // least (epsilon + |q|^2 + ranking - e)(1 - c). (Dot product: t + 5 e, where e bounds the error of either sum.) The rest, mostly
-// TOP_K to TOP_K + 2 of them, are computed and ordered. Where numbers are so large that the bound itself may overflow, are not
+// TOP_K to TOP_K + 3 of them, are computed and ordered. Where numbers are so large that the bound itself may overflow, are not
 // finite, or (dot product) so small that their squares vanish, all are. So the result is that of simple/select.cu bit for bit,
 // whatever score_rank rounds to.
 //

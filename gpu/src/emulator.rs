@@ -231,7 +231,10 @@ unsafe impl Backend for Emulator {
         if self.records(|| Operation::Zero(buffer.clone())) {
             return Ok(());
         }
-        self.write(buffer, 0, &vec![0_i32; buffer.0.bytes / 4])
+        let zeros = vec![0_u8; buffer.0.bytes];
+        // SAFETY: `zeros` is readable for its size, which is the buffer's.
+        let good = unsafe { emulator_write(buffer.0.memory, 0, zeros.as_ptr().cast(), zeros.len()) };
+        unless(good, "zero", "beyond the buffer")
     }
 
     fn moment(&self) -> Result<()> {

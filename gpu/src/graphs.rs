@@ -80,6 +80,11 @@ impl<B: Backend> Driver<B> {
         self.graphs.borrow_mut().seen.clear();
     }
 
+    /// As it was set last.
+    pub(crate) fn launching(&self) -> Launching {
+        self.graphs.borrow().launching
+    }
+
     /// From now on.
     pub(crate) fn set_launching(&self, launching: Launching) {
         self.graphs.borrow_mut().launching = launching;

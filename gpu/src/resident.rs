@@ -164,8 +164,8 @@ impl<B: Backend> Memory<B> {
     }
 
     /// Whether the device can take whole chunks of so many sequences in one launch: with border drop, the paper's rule for
-    /// ties, no weight decay, no memorization gradient to the sub-keys, [`Tile::SMALL`](crate::Tile::SMALL), and sub-keys and
-    /// chunks that fit into shared memory.
+    /// ties, no weight decay, no memorization gradient to the sub-keys, a tile with a `side` of at most 64 that is 16 ·
+    /// `per_thread`, such as [`Tile::SMALL`](crate::Tile::SMALL), and sub-keys and chunks that fit into shared memory. The simple kernels never can.
     ///
     /// # Errors   those of the device
     pub fn can_walk(&self, sequences: usize) -> Result<bool> {

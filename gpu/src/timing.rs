@@ -13,7 +13,7 @@ use crate::graphs::Launching;
 use crate::memory::Memory;
 use crate::resident::Resident;
 
-/// Most repetitions that are timed: each keeps two moments until the last is done.
+/// Most repetitions that are timed, each of which keeps two moments until the last is done, and most chunks of a text.
 const MOST_REPEATS: usize = 1 << 20;
 /// Most blocks of a launch.
 const MOST_BLOCKS: usize = i32::MAX as usize;
@@ -67,21 +67,25 @@ impl<B: Backend> Memory<B> {
         within("time_chunks", "repeats", repeats, MOST_REPEATS)?;
         within("time_chunks", "inputs", inputs.len(), usize::MAX)?;
         let uploaded = self.upload(sequences, inputs)?;
+        self.launching_as_before(|memory| memory.time_uploaded(&uploaded, repeats))
+    }
+
+    fn time_uploaded(&mut self, uploaded: &Uploaded<B>, repeats: usize) -> Result<Timings> {
         let mut timings = Timings::default();
         self.set_launching(Launching::Graphs);
         // Twice before anything is timed: kernels are loaded, then recorded.
-        self.feed_chunks(&uploaded, 2)?;
-        timings.chunks = self.time(repeats, |memory, repeat| memory.feed_uploaded(&uploaded, repeat))?;
+        self.feed_chunks(uploaded, 2)?;
+        timings.chunks = self.time(repeats, |memory, repeat| memory.feed_uploaded(uploaded, repeat))?;
         self.set_launching(Launching::Single);
-        timings.singly = self.time(repeats, |memory, repeat| memory.feed_uploaded(&uploaded, repeat))?;
+        timings.singly = self.time(repeats, |memory, repeat| memory.feed_uploaded(uploaded, repeat))?;
         self.set_launching(Launching::Persistent);
-        if self.can_walk(sequences)? {
-            let seconds = self.time(repeats, |memory, _| memory.feed_all(&uploaded))?;
-            timings.walked = seconds.into_iter().map(|seconds| seconds / inputs.len() as f64).collect();
+        if self.can_walk(uploaded.sequences)? {
+            let seconds = self.time(repeats, |memory, _| memory.feed_all(uploaded))?;
+            timings.walked = seconds.into_iter().map(|seconds| seconds / uploaded.chunks.len() as f64).collect();
         }
         let profiles = (0..repeats).map(|repeat| {
             self.driver.profile.replace(Some(Vec::new()));
-            let fed = self.feed_uploaded(&uploaded, repeat);
+            let fed = self.feed_uploaded(uploaded, repeat);
             let launches = self.driver.profile.take().unwrap_or_default();
             fed.map(|()| launches)
         });
@@ -89,7 +93,6 @@ impl<B: Backend> Memory<B> {
             timings.launches = launches.len();
             self.add_stages(&mut timings, &launches)?;
         }
-        self.set_launching(Launching::Graphs);
         self.settle()?;
         timings.touched = usize::try_from(self.get::<i32>(&self.tables.counters, 7, 1)?[0]).unwrap_or(0);
         Ok(timings)
@@ -98,7 +101,7 @@ impl<B: Backend> Memory<B> {
     /// Seconds of a text of so many chunks, the given ones in turn, one after the other without a wait; none where there is no
     /// time. With [`Launching::Persistent`] a launch takes all the given ones, and the text is as many of those as fit.
     ///
-    /// # Errors   as [`Memory::time_chunks`], for a text of no chunks too
+    /// # Errors   as [`Memory::time_chunks`]; `Error::Misuse` for a text of no chunks, or of more than 2^20
     pub fn time_text(
         &mut self,
         sequences: usize,
@@ -106,21 +109,30 @@ impl<B: Backend> Memory<B> {
         chunks: usize,
         launching: Launching,
     ) -> Result<Option<f64>> {
-        within("time_text", "chunks", chunks, usize::MAX)?;
+        within("time_text", "chunks", chunks, MOST_REPEATS)?;
         within("time_text", "inputs", inputs.len(), usize::MAX)?;
         let uploaded = self.upload(sequences, inputs)?;
-        self.set_launching(launching);
-        let seconds = if launching == Launching::Persistent {
-            self.feed_all(&uploaded)?;
-            let calls = chunks / inputs.len().max(1);
-            self.time(1, |memory, _| (0..calls).try_for_each(|_| memory.feed_all(&uploaded)))
-        } else {
-            self.feed_chunks(&uploaded, 2)?;
-            self.time(1, |memory, _| memory.feed_chunks(&uploaded, chunks))
-        }?;
-        self.set_launching(Launching::Graphs);
-        self.settle()?;
-        Ok(seconds.first().copied())
+        self.launching_as_before(|memory| {
+            memory.set_launching(launching);
+            let seconds = if launching == Launching::Persistent {
+                memory.feed_all(&uploaded)?;
+                let calls = chunks / inputs.len().max(1);
+                memory.time(1, |memory, _| (0..calls).try_for_each(|_| memory.feed_all(&uploaded)))
+            } else {
+                memory.feed_chunks(&uploaded, 2)?;
+                memory.time(1, |memory, _| memory.feed_chunks(&uploaded, chunks))
+            }?;
+            memory.settle()?;
+            Ok(seconds.first().copied())
+        })
+    }
+
+    /// Does some work, after which, whether it failed or not, work is given to the device as before it.
+    fn launching_as_before<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = self.driver.launching();
+        let result = work(self);
+        self.set_launching(before);
+        result
     }
 
     /// Seconds that the device takes for each repetition of some work; none where there is no time
