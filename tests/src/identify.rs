@@ -88,7 +88,7 @@ pub fn identify(evidence: &[Evidence], declared: Declaration, stop: &AtomicBool)
     }
     let search = Search { declared, stop };
     let singles = singles();
-    let explained = explained(evidence, &singles, search);
+    let explained = explained(&Case::all(evidence, declared), &singles, search);
     let found = if explained.is_empty() {
         of_results(evidence, &singles, search).map_or(Identification::Unknown, Identification::OfResults)
     } else {
@@ -96,6 +96,48 @@ pub fn identify(evidence: &[Evidence], declared: Declaration, stop: &AtomicBool)
     };
     // What was found until it was stopped may not be all that fits.
     (!stop.load(Ordering::SeqCst)).then_some(found)
+}
+
+/// A case, and what the specification makes of it.
+struct Case<'a> {
+    evidence: &'a Evidence<'a>,
+    /// The case with the inputs that an implementation has, which are numbers of its type.
+    given: Problem,
+    /// What the specification computes of it in f64; none where it cannot run the case.
+    specified: Option<Outputs>,
+    differs: bool,
+}
+
+impl<'a> Case<'a> {
+    fn all(evidence: &'a [Evidence<'a>], declared: Declaration) -> Vec<Self> {
+        let case = |evidence: &'a Evidence<'a>| {
+            let given = evidence.problem.rounded(declared.numbers);
+            let specified = Implementation::specification().run(&given, Numbers::F64).ok();
+            Self { evidence, given, specified, differs: differs(&evidence.judgement) }
+        };
+        evidence.par_iter().map(case).collect()
+    }
+
+    /// Whether what was recorded is what the candidate computes.
+    ///
+    /// Where that is what the specification computes, it has been judged already; but rules of choosing leave more than one choice
+    /// open, each another. Other orders are judged by replay throughout, whose bounds are wider; where such a candidate computes what
+    /// differs as the specification does, it explains nothing of it.
+    fn agrees(&self, candidate: &Implementation, search: Search) -> bool {
+        let Some(computed) = search.run(&self.given, candidate) else { return false };
+        let chooses = candidate.selects_as_specified() && candidate.orders_slots();
+        if chooses && self.specified.as_ref() == Some(&computed) {
+            return !self.differs;
+        }
+        let same = |tensor: &str| self.specified.as_ref().and_then(|all| all.get(tensor)) == computed.get(tensor);
+        if candidate.order() != Order::Specification
+            && self.differs
+            && self.evidence.judgement.findings().all(|check| same(&check.tensor))
+        {
+            return false;
+        }
+        search.judge(self.evidence, candidate).is_some_and(|judgement| !differs(&judgement))
+    }
 }
 
 /// What is the same for every candidate.
@@ -113,6 +155,14 @@ impl Search<'_> {
         }
         judge(case.problem, oracle, self.declared, &case.outputs).ok()
     }
+
+    /// What a candidate computes of a case, in f64; none where it cannot run it, and once stopped.
+    fn run(self, given: &Problem, candidate: &Implementation) -> Option<Outputs> {
+        if self.stop.load(Ordering::SeqCst) {
+            return None;
+        }
+        candidate.run(given, Numbers::F64).ok()
+    }
 }
 
 /// All that are tried one by one.
@@ -123,15 +173,14 @@ fn singles() -> Vec<Implementation> {
 }
 
 /// Those that explain every case, single ones before pairs.
-fn explained(evidence: &[Evidence], singles: &[Implementation], search: Search) -> Vec<(Implementation, Explanation)> {
-    let mut failing: Vec<&Evidence> = evidence.iter().filter(|case| differs(&case.judgement)).collect();
+fn explained(cases: &[Case], singles: &[Implementation], search: Search) -> Vec<(Implementation, Explanation)> {
     // Short cases first: most that does not fit fails at the first.
-    failing.sort_by_key(|case| (case.judgement.steps, case.judgement.tokens));
-    let passing: Vec<&Evidence> = evidence.iter().filter(|case| !differs(&case.judgement)).collect();
-    let order: Vec<&Evidence> = failing.iter().chain(&passing).copied().collect();
+    let mut order: Vec<&Case> = cases.iter().collect();
+    order.sort_by_key(|case| (!case.differs, case.evidence.judgement.steps, case.evidence.judgement.tokens));
+    let failing: Vec<&Case> = order.iter().filter(|case| case.differs).copied().collect();
+    let fits = |candidate: &&Implementation| order.iter().all(|case| case.agrees(candidate, search));
     let fitting = |candidates: &[Implementation]| -> Vec<(Implementation, Explanation)> {
-        let fitting: Vec<&Implementation> =
-            candidates.par_iter().filter(|candidate| fits(candidate, &order, search)).collect();
+        let fitting: Vec<&Implementation> = candidates.par_iter().filter(fits).collect();
         let explanations = explanations(&fitting, &failing);
         fitting.into_iter().cloned().zip(explanations).collect()
     };
@@ -164,7 +213,7 @@ fn of_results(evidence: &[Evidence], singles: &[Implementation], search: Search)
     let results: Vec<Evidence> =
         problems.zip(alone).map(|(problem, (outputs, judgement))| Evidence { problem, outputs, judgement }).collect();
     let conforms = !results.iter().any(|case| differs(&case.judgement));
-    let found = if conforms { Vec::new() } else { explained(&results, singles, search) };
+    let found = if conforms { Vec::new() } else { explained(&Case::all(&results, search.declared), singles, search) };
     let nearest = match found.first() {
         Some((implementation, _)) => implementation,
         None if conforms => &specification,
@@ -194,32 +243,15 @@ fn differs(judgement: &Judgement) -> bool {
     judgement.verdict() == Verdict::Differs
 }
 
-fn fits(candidate: &Implementation, order: &[&Evidence], search: Search) -> bool {
-    let agrees = |case: &Evidence| search.judge(case, candidate).is_some_and(|judgement| !differs(&judgement));
-    let explains = |case: &Evidence| !differs(&case.judgement) || !computes_the_same(candidate, case);
-    order.iter().all(|case| agrees(case) && explains(case))
-}
-
-/// Whether it computes what differs in a case as the specification does, so that it explains nothing of it.
-///
-/// This is asked of other orders only: they are judged by replay throughout, whose bounds are wider.
-fn computes_the_same(candidate: &Implementation, case: &Evidence) -> bool {
-    if candidate.order() == Order::Specification {
-        return false;
-    }
-    let run = |implementation: &Implementation| implementation.run(case.problem, Numbers::F64);
-    let (Ok(own), Ok(specified)) = (run(candidate), run(&Implementation::specification())) else { return false };
-    case.judgement.findings().all(|check| own.get(&check.tensor) == specified.get(&check.tensor))
-}
-
-fn explanations(fitting: &[&Implementation], failing: &[&Evidence]) -> Vec<Explanation> {
-    let worst = |case: &&&Evidence| case.judgement.findings().fold(0.0, |worst: f64, check| worst.max(check.ratio));
+fn explanations(fitting: &[&Implementation], failing: &[&Case]) -> Vec<Explanation> {
+    let worst =
+        |case: &&&Case| case.evidence.judgement.findings().fold(0.0, |worst: f64, check| worst.max(check.ratio));
     let Some(most) = failing.iter().max_by(|a, b| worst(a).total_cmp(&worst(b))) else { return Vec::new() };
     let factor = worst(&most);
     if factor < SEPARATED {
         return Vec::new();
     }
-    fitting.iter().map(|candidate| explanation(candidate, &most.problem.name, factor)).collect()
+    fitting.iter().map(|candidate| explanation(candidate, &most.evidence.problem.name, factor)).collect()
 }
 
 fn explanation(candidate: &Implementation, separated_by: &str, factor: f64) -> Explanation {
@@ -244,15 +276,16 @@ fn explanation(candidate: &Implementation, separated_by: &str, factor: f64) -> E
 }
 
 /// Deviations that each explain something: under one alone, fewer tensors differ in cases made for its clause.
-fn helping(singles: &[Implementation], failing: &[&Evidence], search: Search) -> Vec<&'static Deviation> {
+fn helping(singles: &[Implementation], failing: &[&Case], search: Search) -> Vec<&'static Deviation> {
     let explains = |candidate: &Implementation| -> usize {
-        let made_for = |case: &&&Evidence| {
-            let labels = &case.judgement.clauses;
+        let made_for = |case: &&&Case| {
+            let labels = &case.evidence.judgement.clauses;
             candidate.deviations.iter().any(|deviation| labels.iter().any(|label| label == deviation.clause))
         };
-        let fewer = |case: &&Evidence| {
-            let before: Vec<&str> = case.judgement.findings().map(|check| check.tensor.as_str()).collect();
-            let Some(judgement) = search.judge(case, candidate) else { return 0 };
+        let fewer = |case: &&Case| {
+            let judgement = &case.evidence.judgement;
+            let before: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
+            let Some(judgement) = search.judge(case.evidence, candidate) else { return 0 };
             let after: Vec<&str> = judgement.findings().map(|check| check.tensor.as_str()).collect();
             let fewer = after.iter().all(|tensor| before.contains(tensor));
             if fewer { before.len().saturating_sub(after.len()) } else { 0 }

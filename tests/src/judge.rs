@@ -106,8 +106,8 @@ pub fn judge(
     let problem = problem.rounded(declared.numbers);
     let plan = oracle.plan(&problem.plan);
     let recorded = Recorded::new(outputs);
-    let events = events(&plan, problem.tokens)?;
-    let first = FirstStep::of(&events, problem.tokens);
+    let specified = events(&plan, problem.tokens)?;
+    let first = FirstStep::of(&specified, problem.tokens);
     let Staged { checks: of_stages, choices, off } = match declared.numbers {
         _ if oracle.order() != Order::Specification => {
             let choices = choices_of(&problem, oracle, declared.numbers, &recorded);
@@ -122,7 +122,8 @@ pub fn judge(
         ..walk_of(&plan, oracle.stages(Numbers::F64), oracle)
     };
     let alone = oracle.runs_sequences_alone();
-    let walked: Option<Walked<f64>> = if alone { None } else { Some(walk.run(&problem)?) };
+    let events = if walk.order == Order::Specification { specified } else { walk.events(problem.tokens)? };
+    let walked: Option<Walked<f64>> = if alone { None } else { Some(walk.along(&events, &problem)?) };
     let computed = match &walked {
         Some(walked) => of_walk(walked, &problem, &plan)?,
         None => oracle.run(&problem, Numbers::F64)?,
@@ -144,6 +145,7 @@ pub fn judge(
             oracle,
             plan: &plan,
             walked,
+            events: &events,
             expected,
             reported,
             choices,

@@ -88,6 +88,20 @@ impl<'a> Ground<'a> {
             .collect()
     }
 
+    /// The first case labelled with a deviation's clause that differs; the others are not run.
+    pub fn catches(&self, deviation: &'static Deviation) -> Option<&'a str> {
+        let implementation = Implementation::deviating(deviation);
+        let labelled =
+            |vector: &&Vector| vector.problem.clauses.iter().any(|clause| clause.to_string() == deviation.clause);
+        let differs = |vector: &&Vector| {
+            let outputs = implementation.run(&vector.problem, self.declared.numbers).ok()?;
+            let judgement = judge(&vector.problem, &Implementation::specification(), self.declared, &outputs).ok()?;
+            (judgement.verdict() == Verdict::Differs).then_some(())
+        };
+        let mut labelled = self.vectors.iter().filter(labelled);
+        labelled.find(|vector| differs(vector).is_some()).map(|vector| vector.problem.name.as_str())
+    }
+
     /// Which cases catch an implementation.
     pub fn survey(&self, deviations: &[&'static Deviation]) -> (Surveyed, Vec<Evidence<'a>>) {
         let implementation = Implementation { deviations: deviations.to_vec(), ..Implementation::specification() };

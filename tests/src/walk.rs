@@ -65,7 +65,20 @@ impl<S: Scalar> Walk<'_, S> {
     ///
     /// # Errors   those of the stages
     pub fn run(&self, problem: &Problem) -> Result<Walked<S>> {
-        let events = cut::events(self.plan, problem.tokens, self.order)?;
+        self.along(&self.events(problem.tokens)?, problem)
+    }
+
+    /// The events of a case of so many tokens, in this order.
+    ///
+    /// # Errors   settings or rules out of range
+    pub fn events(&self, tokens: usize) -> Result<Vec<Event>> {
+        cut::events(self.plan, tokens, self.order)
+    }
+
+    /// Walks these events of a case, which are the same for all walks of one plan and order.
+    ///
+    /// # Errors   those of the stages
+    pub fn along(&self, events: &[Event], problem: &Problem) -> Result<Walked<S>> {
         let (tokens, projected) = self.tokens(problem)?;
         let initial = cast_tables(&problem.tables);
         let mut walked = Walked {
@@ -80,7 +93,7 @@ impl<S: Scalar> Walk<'_, S> {
         let mut late = Vec::new();
         let (mut since_step, mut since_reset) = (0, 0);
         let mut places = Vec::new();
-        for event in &events {
+        for event in events {
             match event {
                 Event::Call if self.order == Order::TablesPerCall => walked.tables = initial.clone(),
                 Event::Call => {}

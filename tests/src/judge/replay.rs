@@ -28,7 +28,7 @@ use crate::numbers::Numbers;
 use crate::problem::Problem;
 use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
-use crate::walk::{Order, Walked};
+use crate::walk::{Event, Order, Walked};
 use injected::Injected;
 
 /// What choices are made from.
@@ -42,6 +42,7 @@ pub(crate) struct Replayed<'a> {
     pub(crate) plan: &'a Plan,
     /// None where every sequence was walked alone.
     pub(crate) walked: Option<&'a Walked<f64>>,
+    pub(crate) events: &'a [Event],
     pub(crate) expected: &'a Outputs,
     /// Tensors that are reported otherwise than they are computed.
     pub(crate) reported: Vec<&'a String>,

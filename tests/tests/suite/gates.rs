@@ -42,12 +42,13 @@ fn all_are_caught(numbers: Numbers) {
     let ground = Ground::new(&vectors, numbers).unwrap();
     assert_eq!(ground.findings(), Vec::<String>::new());
     let missed = |deviation: &&'static Deviation| {
+        if ground.catches(deviation).is_some() {
+            return None;
+        }
         let (surveyed, evidence) = ground.survey(&[deviation]);
         let differing = evidence.iter().filter(|case| case.judgement.verdict() == Verdict::Differs);
         let names: Vec<&str> = differing.map(|case| case.problem.name.as_str()).take(8).collect();
-        surveyed.caught_by[0]
-            .is_none()
-            .then(|| format!("{}: {} cannot be run, differing: {names:?}", deviation.name, surveyed.errors))
+        Some(format!("{}: {} cannot be run, differing: {names:?}", deviation.name, surveyed.errors))
     };
     let missed: Vec<String> = selected().par_iter().filter_map(missed).collect();
     assert!(missed.is_empty(), "{} are not caught in {}:\n{}", missed.len(), numbers.name(), missed.join("\n"));
@@ -152,7 +153,7 @@ fn kept(path: &str, text: &str) {
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     let line = found.lines().zip(text.lines()).find(|(a, b)| a != b);
-    let again = "BLESS=1 cargo test -p fwpkm --test suite identified writes it anew";
+    let again = "BLESS=1 cargo test -p fwpkm --test suite gates writes it anew";
     assert!(found == text, "{} is not what the test gives, first at {line:?}; {again}", path.display());
 }
 

@@ -16,3 +16,7 @@ mod specification;
 mod state;
 mod vectors;
 mod walk;
+
+/// The command's. Much of what the judge does is to allocate.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

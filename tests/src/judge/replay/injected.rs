@@ -191,7 +191,7 @@ impl Replayed<'_> {
             let known = self.first_other_choice(&outputs).map_or((usize::MAX, usize::MAX), |token| (0, token));
             return Ok(Seen { known, outputs });
         };
-        let walked = walk.run(self.problem)?;
+        let walked = walk.along(self.events, self.problem)?;
         let same = oracle.trace.steps.iter().zip(&walked.trace.steps).take_while(|(a, b)| chooses_the_same(a, b));
         let known = before(same.count(), oracle);
         let mut outputs = of_walk(&walked, self.problem, self.plan)?;
