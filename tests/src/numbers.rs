@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Numbers {
-    /// Computed and kept in f64.
+    /// Computed in f64 or wider; kept in f64.
     F64,
-    /// Computed and kept in f32.
+    /// Computed in f32 or wider; kept in f32.
     F32,
-    /// Computed in f32; every result of a stage is rounded to bf16.
+    /// Computed in f32 or wider; every result of a stage is rounded to bf16.
     Bf16,
-    /// Computed in f32; every result of a stage is rounded to f16.
+    /// Computed in f32 or wider; every result of a stage is rounded to f16.
     F16,
 }
 
@@ -43,36 +43,28 @@ impl Numbers {
         }
     }
 
-    /// The type that is computed in, as the numbers of an implementation that keeps its results in it.
-    pub fn computed_in(self) -> Self {
-        if self == Self::F64 { Self::F64 } else { Self::F32 }
-    }
-
-    /// Relative error of keeping a result; 0 where it is kept as it was computed.
-    pub fn keeping(self) -> f64 {
+    /// u_k, the relative error of keeping a result.
+    pub fn unit_roundoff(self) -> f64 {
         match self {
-            Self::F64 | Self::F32 => 0.0,
+            Self::F64 => f64::UNIT_ROUNDOFF,
+            Self::F32 => f32::UNIT_ROUNDOFF,
             Self::Bf16 => 2f64.powi(-8),
             Self::F16 => 2f64.powi(-11),
         }
     }
 
-    /// Error of keeping a number near zero, where the type's numbers are equally spaced.
+    /// σ, the error of keeping a number near zero: it may be flushed there, and numbers of f16 are equally spaced.
     pub fn spacing(self) -> f64 {
         match self {
-            Self::F64 | Self::F32 => 0.0,
-            Self::Bf16 => f64::from(f32::MIN_POSITIVE),
+            Self::F64 => f64::MIN_POSITIVE,
+            Self::F32 | Self::Bf16 => f64::from(f32::MIN_POSITIVE),
             Self::F16 => 2f64.powi(-25),
         }
     }
 
-    /// u of the type that results are kept in.
-    pub fn unit_roundoff(self) -> f64 {
-        match self {
-            Self::F64 => f64::UNIT_ROUNDOFF,
-            Self::F32 => f32::UNIT_ROUNDOFF,
-            Self::Bf16 | Self::F16 => self.keeping(),
-        }
+    /// What keeping a number of this size may cost.
+    pub fn keeping(self, size: f64) -> f64 {
+        self.unit_roundoff() * size.abs() + self.spacing()
     }
 
     /// The nearest number of the type that results are kept in.

@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// Only this vector
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
-    /// What the implementation computes in: f64, f32, or f32 with results kept in bf16 or f16
+    /// What results are kept in: f64, f32, bf16 or f16; default: the type of the files
     #[arg(long, value_name = "TYPE", value_parser = numbers)]
     numbers: Option<Numbers>,
     /// How it takes distances: direct, or expanded as torch.cdist does

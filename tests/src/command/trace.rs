@@ -15,8 +15,8 @@ use crate::settings_file::rules;
 ///
 /// Writes one self-contained HTML file: half scores and the chosen sub-keys, the candidate grid, slots read and written,
 /// losses, gradients, and both tables before and after each step, each panel headed by its clause. Without CASE it shows a
-/// built-in example. Computed in f64; runs that a page cannot show (more than 64 sub-keys, or 2048 tokens times sequences
-/// times heads) are refused.
+/// built-in example. Computed in f64. Refused is what a page cannot show: more than 64 sub-keys, top_k 16, 64 slots per token,
+/// key_dim 128, value_dim 64, 2048 tokens times sequences times heads, or 16 MiB of page.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A case file; default: a built-in example

@@ -87,7 +87,7 @@ fn linear<S: Scalar>(_: &Settings, pair_scores: ArrayView3<S>) -> Array3<S> {
 fn divided_by_sum<S: Scalar>(mut weights: Array3<S>) -> Array3<S> {
     for mut token in weights.outer_iter_mut() {
         let sum = token.iter().fold(S::ZERO, |sum, &w| sum + w);
-        if sum != S::ZERO {
+        if sum.to_f64() != 0.0 {
             token.mapv_inplace(|w| w / sum);
         }
     }

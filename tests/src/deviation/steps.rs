@@ -23,7 +23,7 @@ faults! { Steps {
         { value_step: |s, x, g| descend(&Settings { weight_decay: 0.0, ..s.clone() }, x, g) }
     TouchedDecay "mem-5-only-touched-slots-decay" "MEM-5"
         "only slots with a gradient decay where MEM-5 decays all" SLIP
-        { value_step: |s, x, g| if g == S::ZERO { x } else { descend(s, x, g) } }
+        { value_step: |s, x, g| if is_zero(g) { x } else { descend(s, x, g) } }
     ClipWithDecay "mem-5-decay-inside-the-clip" "MEM-5"
         "gradient and decay are clipped together where MEM-5 clips the gradient alone" SLIP
         { value_step: clip_of_sum, sub_key_step: clip_of_sum }
@@ -44,7 +44,7 @@ faults! { Steps {
         { memorize: |s, r, t, c, g, n| clipped_norms(s, memorize(s, r, t, c, g, n)) }
     Overwrite "mem-5-slot-value-replaced" "MEM-5"
         "the slot value becomes -η·G where MEM-5 changes it by that" SLIP
-        { value_step: |s, x, g| if g == S::ZERO { descend(s, x, g) } else { descend(s, S::ZERO, g) } }
+        { value_step: |s, x, g| if is_zero(g) { descend(s, x, g) } else { descend(s, S::ZERO, g) } }
     SubKeyAscent "adr-6-sign" "ADR-6"
         "the gradient is added to the sub-keys where ADR-6 subtracts it" SLIP
         { sub_key_step: |s, x, g| descend(s, x, -g) }
@@ -65,11 +65,16 @@ faults! { Steps {
         { sub_key_step: |s, x, g| descend(&Settings { gradient_clip: None, ..s.clone() }, x, g) }
     SubKeyNoDecayWithout "adr-6-no-decay-without-addressing" "ADR-6"
         "sub-keys decay only if the addressing weight is above 0 where ADR-6 decays them at every step" SLIP
-        { sub_key_step: |s, x, g| if s.addressing_weight == 0.0 && g == S::ZERO { x } else { descend(s, x, g) } }
+        { sub_key_step: |s, x, g| if s.addressing_weight == 0.0 && is_zero(g) { x } else { descend(s, x, g) } }
     PairsOnly "chk-3-no-addressing-without-pairs" "CHK-3"
         "a chunk without pairs takes no addressing step where CHK-3 takes it" SLIP
         { address: only_with_pairs }
 } }
+
+/// Whatever its bound, if it has one.
+fn is_zero<S: Scalar>(x: S) -> bool {
+    x.to_f64() == 0.0
+}
 
 fn parts<S: Scalar>(settings: &Settings) -> (S, S, impl Fn(S) -> S) {
     let clip = settings.gradient_clip.map(S::from_f64);

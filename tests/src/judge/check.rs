@@ -89,7 +89,7 @@ impl Check {
         numbers: Numbers,
     ) -> Self {
         let scale = expected.iter().fold(0.0f64, |scale, (x, _)| scale.max(x.abs()));
-        let useless = scale * ILL_CONDITIONED.max(64.0 * numbers.keeping());
+        let useless = scale * ILL_CONDITIONED.max(64.0 * numbers.unit_roundoff());
         let mut check = Self::without_numbers(clause, tensor, Verdict::Conforms, "");
         check.reason = None;
         for (flat, (&(x, bound), &found)) in expected.iter().zip(actual).enumerate() {
@@ -150,10 +150,25 @@ impl Check {
 
 /// What a computed number must be, and how far it may be off: by its own arithmetic, by the oracle's, and by keeping it.
 pub(crate) fn allowed<const DIGITS: u32>(number: Bounded<DIGITS>, numbers: Numbers) -> (f64, f64) {
+    let (x, error) = computed(number);
+    (x, keeping(number, error, numbers))
+}
+
+/// The same without what keeping it costs.
+pub(crate) fn computed<const DIGITS: u32>(number: Bounded<DIGITS>) -> (f64, f64) {
     let (x, error) = (number.value(), number.error());
     // The oracle computes in f64, so in f64 its own error is as large.
-    let error = if DIGITS > 24 { 2.0 * error } else { error + f64::EPSILON * x.abs() };
-    (x, error + numbers.keeping() * (x.abs() + error) + numbers.spacing())
+    (x, if DIGITS > 24 { 2.0 * error } else { error + f64::EPSILON * x.abs() })
+}
+
+/// The bound of a result that is kept, from that of its arithmetic.                                       [NUM-9]
+pub(crate) fn keeping<const DIGITS: u32>(number: Bounded<DIGITS>, error: f64, numbers: Numbers) -> f64 {
+    if is_exact(number, numbers) { 0.0 } else { error + numbers.keeping(number.value().abs() + error) }
+}
+
+/// Whether no arithmetic rounds a number, and to keep it neither.
+pub(crate) fn is_exact<const DIGITS: u32>(number: Bounded<DIGITS>, numbers: Numbers) -> bool {
+    number.error() == 0.0 && numbers.round(number.value()) == number.value()
 }
 
 pub(crate) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {

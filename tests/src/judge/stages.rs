@@ -11,7 +11,7 @@ use fwpkm_reference::projection::Projected;
 use fwpkm_reference::{Scalar, Tables};
 use ndarray::{Array, Array2, Array4, ArrayD, ArrayView, Axis, Dimension, s};
 
-use super::check::{Check, allowed};
+use super::check::{Check, allowed, computed, is_exact, keeping};
 use super::clauses::clause_of;
 use super::recorded::Recorded;
 use super::{Declaration, FirstStep};
@@ -108,22 +108,13 @@ impl<const D: u32> Stagewise<'_, D> {
 
     /// What the implementation says of a tensor, as numbers that the next stage may have read before or after they were kept.
     fn lifted(&self, x: f64) -> Bounded<D> {
-        let numbers = self.declared.numbers;
-        Bounded::new(x, numbers.keeping() * x.abs() + numbers.spacing())
+        Bounded::new(x, self.declared.numbers.keeping(x))
     }
 
     /// Results that the implementation did not record, and may have kept: the next stage read them before or after.
     fn kept<E: Dimension>(&self, results: Array<Bounded<D>, E>) -> Array<Bounded<D>, E> {
         let numbers = self.declared.numbers;
-        if numbers.keeping() == 0.0 {
-            return results;
-        }
-        results.mapv_into(|x| {
-            let (value, error) = (x.value(), x.error());
-            let is_exact = error == 0.0 && numbers.round(value) == value;
-            let kept = error + numbers.keeping() * (value.abs() + error) + numbers.spacing();
-            if is_exact { x } else { Bounded::new(value, kept) }
-        })
+        results.mapv_into(|x| Bounded::new(x.value(), keeping(x, x.error(), numbers)))
     }
 
     /// Checks a tensor and gives the implementation's own numbers, or the required ones where it did not record them.
@@ -165,7 +156,16 @@ impl<const D: u32> Stagewise<'_, D> {
         let clause = clause_of(name, &self.plan.settings);
         self.checks.push(Check::of_numbers(clause, name, &place, &required, &found, numbers));
         let usable = actual.iter().all(|x| x.is_finite());
-        if usable { actual.mapv(|x| self.lifted(x)) } else { self.kept(expected) }
+        if !usable {
+            return self.kept(expected);
+        }
+        let mut own = expected;
+        own.zip_mut_with(&actual, |own, &x| {
+            if !(is_exact(*own, numbers) && x == own.value()) {
+                *own = self.lifted(x);
+            }
+        });
+        own
     }
 
     /// The same for a tensor of tokens [B, T, …]: rows (token, sequence) of its first tokens.
@@ -230,7 +230,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let scores = (stages.score)(&settings, tables.sub_keys.view(), chunk.query_halves(&settings).view());
         let scores = self.check_rows("trace.score.half_scores", &[heads, 2, n], scores);
         let mut selected = (stages.select)(&settings, scores.view());
-        self.off = Some(scores.mapv(|score| self.known(score).1));
+        self.off = Some(scores.mapv(|score| computed(score).1));
         let rows = scores.dim().0;
         match &self.choices {
             _ if self.oracle.selects_as_specified() => {}

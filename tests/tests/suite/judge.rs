@@ -54,6 +54,34 @@ fn the_specification_conforms_on_the_certified_vectors() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Nor where it computes in f64 and keeps its results in a narrower type only when it records them: stages read them before.
+#[test]
+fn the_specification_in_f64_conforms_in_the_type_that_it_records() {
+    let vectors = fwpkm::vectors::collection::vectors(Path::new(fwpkm::vectors::collection::FOLDER)).unwrap();
+    let of = |vector: &fwpkm::vectors::collection::Vector| {
+        let specification = Implementation::specification();
+        let mut found = Vec::new();
+        for numbers in [Numbers::F32, Numbers::Bf16, Numbers::F16] {
+            let problem = vector.problem.rounded(numbers);
+            let mut outputs = specification.run_with::<f64>(&problem, specification.stages(Numbers::F64)).unwrap();
+            for tensor in outputs.values_mut() {
+                if let Data::F64(data) = &mut tensor.data {
+                    for x in data {
+                        *x = numbers.round(*x);
+                    }
+                }
+            }
+            let declared = Declaration { numbers, distance: Distance::Direct };
+            let judgement = judge(&problem, &specification, declared, &outputs).unwrap();
+            let said = |check: &Check| format!("{} {}: {check:?}", problem.name, numbers.name());
+            found.extend(judgement.findings().map(said));
+        }
+        found
+    };
+    let wrong: Vec<String> = vectors.par_iter().flat_map(of).collect();
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 /// Nor where only results are recorded, or a single one beside the slots: what was not recorded may have been kept.
 #[test]
 fn the_specification_conforms_with_few_tensors_recorded() {

@@ -8,17 +8,11 @@ use fwpkm_reference::select::Selected;
 use ndarray::{Array4, Axis, Ix3, Ix4, s};
 
 use super::{Stagewise, by_sequence};
-use crate::judge::check::{Check, allowed};
+use crate::judge::check::{Check, computed};
 use crate::judge::choices::{wrong_half, wrong_slots};
 use crate::judge::clauses::clause_of;
 
 impl<const D: u32> Stagewise<'_, D> {
-    /// What a score may be off by, for choosing: its error, and what keeping it costs, where that is not in its error.
-    pub(super) fn known(&self, score: Bounded<D>) -> (f64, f64) {
-        let numbers = self.declared.numbers;
-        allowed(score, if self.scores_recorded { numbers } else { numbers.computed_in() })
-    }
-
     pub(super) fn half_choices(
         &mut self,
         scores: &Array4<Bounded<D>>,
@@ -28,7 +22,7 @@ impl<const D: u32> Stagewise<'_, D> {
     ) {
         let name = "trace.select.half_indices";
         let Some(chosen) = self.integers(name, rest, rows) else {
-            self.halves_known = !self.oracle.selects_as_specified() || self.are_certain(scores, selected);
+            self.halves_known = !self.oracle.selects_as_specified() || are_certain(scores, selected);
             return;
         };
         let Ok(chosen) = chosen.into_dimensionality::<Ix4>() else { return };
@@ -40,7 +34,7 @@ impl<const D: u32> Stagewise<'_, D> {
             if chosen.slice(place) == own.slice(place) || !self.plan_selects() {
                 continue;
             }
-            let known: Vec<(f64, f64)> = scores.slice(place).iter().map(|&score| self.known(score)).collect();
+            let known: Vec<(f64, f64)> = scores.slice(place).iter().map(|&score| computed(score)).collect();
             let (values, bounds): (Vec<f64>, Vec<f64>) = known.into_iter().unzip();
             if !wrong_half(&values, &bounds, &chosen.slice(place).to_vec()) {
                 accepted.slice_mut(place).assign(&chosen.slice(place));
@@ -53,15 +47,6 @@ impl<const D: u32> Stagewise<'_, D> {
         let found: Vec<i64> = chosen.iter().copied().collect();
         let required: Vec<i64> = if accepted == own { required } else { accepted.iter().copied().collect() };
         self.integers_check("SEL-1", name, chosen.shape(), &required, &found);
-    }
-
-    /// Whether rounding leaves no other choice of sub-keys.                                                  [NUM-6]
-    fn are_certain(&self, scores: &Array4<Bounded<D>>, selected: &Selected<Bounded<D>>) -> bool {
-        let chosen = selected.half_indices.lanes(Axis(3));
-        scores.lanes(Axis(3)).into_iter().zip(chosen).all(|(scores, chosen)| {
-            let (values, bounds): (Vec<f64>, Vec<f64>) = scores.iter().map(|&score| self.known(score)).unzip();
-            selection_is_certain(&values, &bounds, &chosen.to_vec())
-        })
     }
 
     /// Whether a choice can be judged by its scores: another rule of choosing is followed, not judged.
@@ -88,10 +73,9 @@ impl<const D: u32> Stagewise<'_, D> {
                 if chosen.slice(place) == required.slice(place) {
                     continue;
                 }
-                let halves = [0, 1].map(|half| scores.slice(s![row, head, half, ..]).mapv(|score| self.known(score)));
+                let halves = [0, 1].map(|half| scores.slice(s![row, head, half, ..]).mapv(computed));
                 let numbers = self.declared.numbers;
-                let rounding =
-                    |sum: f64| (Bounded::<D>::UNIT_ROUNDOFF + numbers.keeping()) * sum.abs() + numbers.spacing();
+                let rounding = |sum: f64| Bounded::<D>::UNIT_ROUNDOFF * sum.abs() + numbers.keeping(sum);
                 let picks = chosen.slice(place).to_vec();
                 if !wrong_slots([halves[0].view(), halves[1].view()], &picks, self.oracle.orders_slots(), rounding) {
                     required.slice_mut(place).assign(&chosen.slice(place));
@@ -126,9 +110,9 @@ impl<const D: u32> Stagewise<'_, D> {
                 continue;
             }
             let key = |i: usize| sub_keys.slice(s![head, half, i, ..]);
-            let (value, bound) = self.known(reading.scores[[row, head, half, kth]]);
+            let (value, bound) = computed(reading.scores[[row, head, half, kth]]);
             for i in 0..scores.dim().3 {
-                let (other, off) = self.known(reading.scores[[row, head, half, i]]);
+                let (other, off) = computed(reading.scores[[row, head, half, i]]);
                 let exact = bound + off == 0.0;
                 if (value - other).abs() <= bound + off && !exact && key(i) != key(kth) {
                     scores[[row, head, half, i]] = Bounded::new(value, f64::INFINITY);
@@ -137,4 +121,13 @@ impl<const D: u32> Stagewise<'_, D> {
         }
         scores
     }
+}
+
+/// Whether rounding leaves no other choice of sub-keys.                                                      [NUM-6]
+fn are_certain<const D: u32>(scores: &Array4<Bounded<D>>, selected: &Selected<Bounded<D>>) -> bool {
+    let chosen = selected.half_indices.lanes(Axis(3));
+    scores.lanes(Axis(3)).into_iter().zip(chosen).all(|(scores, chosen)| {
+        let (values, bounds): (Vec<f64>, Vec<f64>) = scores.iter().map(|&score| computed(score)).unzip();
+        selection_is_certain(&values, &bounds, &chosen.to_vec())
+    })
 }

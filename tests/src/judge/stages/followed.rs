@@ -9,6 +9,7 @@ use fwpkm_reference::select::Selected;
 use ndarray::{Array4, Axis, Ix3, Ix4, s};
 
 use super::Stagewise;
+use crate::judge::check::computed;
 use crate::judge::replay::noise::drawn;
 use crate::problem::swapped;
 use crate::selection::Choices;
@@ -63,7 +64,7 @@ impl<const D: u32> Stagewise<'_, D> {
             if open.is_empty() {
                 break;
             }
-            let moved = self.moved(&scores_of_rows, draw);
+            let moved = moved(&scores_of_rows, draw);
             let made = (self.walk.stages.select)(&settings, moved.view());
             open.retain_mut(|open| {
                 let Open { place, row, head, .. } = *open;
@@ -79,20 +80,6 @@ impl<const D: u32> Stagewise<'_, D> {
         if followed {
             self.choices = self.to_follow(selected);
         }
-    }
-
-    /// Half scores moved inside their bounds: by the whole bound up or down in every second draw, else by any part of it.
-    fn moved(&self, scores: &Array4<Bounded<D>>, draw: u64) -> Array4<Bounded<D>> {
-        let mut moved = scores.clone();
-        for (place, score) in moved.iter_mut().enumerate() {
-            let (value, bound) = self.known(*score);
-            let xi = drawn(place as u64, draw);
-            let xi = if draw.is_multiple_of(2) { xi.signum() } else { xi };
-            if bound.is_finite() {
-                *score = Bounded::new(value + xi * bound, score.error());
-            }
-        }
-        moved
     }
 
     /// These choices as those of the first tokens.
@@ -143,4 +130,18 @@ fn put<const D: u32>(
             selected.pair_scores[[row, head, number]] = sum(scores, row);
         }
     }
+}
+
+/// Half scores moved inside their bounds: by the whole bound up or down in every second draw, else by any part of it.
+fn moved<const D: u32>(scores: &Array4<Bounded<D>>, draw: u64) -> Array4<Bounded<D>> {
+    let mut moved = scores.clone();
+    for (place, score) in moved.iter_mut().enumerate() {
+        let (value, bound) = computed(*score);
+        let xi = drawn(place as u64, draw);
+        let xi = if draw.is_multiple_of(2) { xi.signum() } else { xi };
+        if bound.is_finite() {
+            *score = Bounded::new(value + xi * bound, score.error());
+        }
+    }
+    moved
 }
