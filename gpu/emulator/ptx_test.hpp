@@ -26,7 +26,7 @@ inline string kernel(const string& body) {
            ".visible .entry test(\n .param .u64 test_param_0,\n .param .u32 test_param_1\n)\n.maxntid 64, 1, 1\n{\n"
            " .reg .pred %p<8>;\n .reg .b16 %rs<8>;\n .reg .f32 %f<16>;\n .reg .b32 %r<16>;\n .reg .f64 %fd<8>;\n .reg .b64 %rd<8>;\n"
            " .shared .align 16 .b8 fixed[64];\n .shared .align 4 .b8 word[64];\n .local .align 16 .b8 local[32];\n"
-           " .local .align 16 .b8 more[16];\n .local .align 4 .b8 narrow[8];\n"
+           " .local .align 16 .b8 more[16];\n .local .align 4 .b8 narrow[8];\n .local .align 4 .b8 behind[8];\n"
            " ld.param.u64 %rd1, [test_param_0];\n ld.param.u32 %r15, [test_param_1];\n cvta.to.global.u64 %rd1, %rd1;\n"
            " mov.u32 %r0, %tid.x;\n mul.wide.u32 %rd2, %r0, 8;\n add.s64 %rd0, %rd1, %rd2;\n" +
            body + "\n st.global.u64 [%rd0], %rd7;\n ret;\n}\n";
