@@ -66,6 +66,11 @@ pub struct Sparse<S> {
 }
 
 impl<S: Scalar> Sparse<S> {
+    /// Lists of nothing, for so many tokens of all sequences.
+    pub fn empty(tokens: usize, heads: usize) -> Self {
+        Self { heads, lists: vec![Vec::new(); tokens * heads * 2] }
+    }
+
     /// Rows (token, head).
     pub fn rows(&self) -> usize {
         self.lists.len() / 2
@@ -74,6 +79,11 @@ impl<S: Scalar> Sparse<S> {
     /// The list of one row and half.
     pub fn of(&self, token: usize, head: usize, half: usize) -> &[(usize, S)] {
         &self.lists[(token * self.heads + head) * 2 + half]
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, token: usize, head: usize, half: usize) -> &mut [(usize, S)] {
+        &mut self.lists[(token * self.heads + head) * 2 + half]
     }
 
     /// Appends the memorization gradient of the chosen half scores.                         [MEM-6]

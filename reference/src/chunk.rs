@@ -57,7 +57,7 @@ impl<S: Scalar> Chunk<S> {
 }
 
 /// Head h owns numbers h·`d_k` to (h+1)·`d_k` of a query; its halves are their first and last `d_k`/2   [SCR-1]
-fn split_halves<S: Scalar>(settings: &Settings, queries: ArrayView3<S>) -> Array4<S> {
+pub(crate) fn split_halves<S: Scalar>(settings: &Settings, queries: ArrayView3<S>) -> Array4<S> {
     let (tokens, sequences, _) = queries.dim();
     let half_dim = settings.half_dim();
     Array4::from_shape_fn((tokens * sequences, settings.heads, 2, half_dim), |(row, head, half, d)| {

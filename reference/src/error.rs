@@ -78,6 +78,12 @@ pub enum Error {
         /// Tensor that is not finite.
         tensor: &'static str,
     },
+    /// Finite cotangents overflowed on the way back through a text.
+    #[error("the gradient of {tensor} overflowed on the way back through the text; smaller cotangents may do")]
+    GradientOverflow {
+        /// Input whose gradient is not finite.
+        tensor: &'static str,
+    },
     /// A chunk whose half scores alone would not fit.
     #[error("{what} would take {bytes} bytes; at most {limit} are allowed: use a smaller chunk")]
     TooLarge {

@@ -18,6 +18,7 @@
 //! | [`chunk`] | CHK-1 … CHK-3 | tables, chunk | a reading, a step |
 //! | [`stream`] | STR-1 … STR-6 | calls of any length | readings and steps in order |
 //! | [`batch`] | BAT-1 … BAT-5 | | the memory and its state |
+//! | [`train`] | GRD-1 … GRD-7 | an outer gradient of reads and tables | gradients of queries, values, gates, tables |
 //! | [`stats`] | STA-1 … STA-3 | slots read | collision, coverage, divergence |
 //! | [`numerics`] | NUM-2 … NUM-7, NUM-10 | | error bounds, margins, finiteness |
 //!
@@ -44,6 +45,7 @@ pub mod settings;
 pub mod stats;
 pub mod stream;
 pub mod tables;
+pub mod train;
 
 pub use batch::{Fed, Memory, State, StepReport, Tokens, Trace, TracedStep};
 pub use chunk::Stages;
@@ -53,3 +55,4 @@ pub use rules::Rules;
 pub use scalar::Scalar;
 pub use settings::Settings;
 pub use tables::Tables;
+pub use train::{Cotangents, Gradients, Tape};

@@ -8,10 +8,10 @@
 use ndarray::{Array2, Array4, ArrayView2, ArrayView3, Axis, Zip, s};
 
 use crate::chunk::{Chunk, Counted, Reading};
-use crate::read::weight_gradient_to_scores;
+use crate::read::weights_to_half_scores;
 use crate::rules::{PairFactor, ReadFactor, Rules, SubKeyLoss};
 use crate::scalar::{Scalar, sum_over};
-use crate::settings::{Activation, Settings, WeightsOver};
+use crate::settings::Settings;
 use crate::tables::Tables;
 
 /// The memorization half of a step.
@@ -193,37 +193,20 @@ fn half_score_gradient<S: Scalar>(
     reading: &Reading<S>,
     residuals: ArrayView2<S>,
 ) -> Array4<S> {
-    let scale = match rules.sub_key_loss {
-        SubKeyLoss::Sum => S::ONE,
-        SubKeyLoss::Mean => S::ONE / S::from_f64((residuals.len()).max(1) as f64),
-    };
-    let selected = &reading.selected;
-    let k = settings.top_k;
-    let per_group = match (settings.activation, settings.weights_over) {
-        (Activation::Softmax, WeightsOver::EachHead) => k,
-        _ => settings.heads * k,
-    };
-    let mut gradient = Array4::from_elem(selected.half_scores.dim(), S::ZERO);
+    let scale: S = sub_key_loss_scale(rules, residuals.len());
+    let mut gradient = Array4::from_elem(reading.selected.half_scores.dim(), S::ZERO);
     for (row, residual) in residuals.rows().into_iter().take(chunk.pairs() * chunk.sequences()).enumerate() {
-        let slots = selected.slots.index_axis(Axis(0), row);
-        let along: Vec<S> =
-            slots.iter().map(|&slot| scale * sum_over(residual, tables.slot_values.row(slot), |r, v| r * v)).collect();
-        let scores: Vec<S> = selected.pair_scores.index_axis(Axis(0), row).iter().copied().collect();
-        let weights: Vec<S> = reading.weights.index_axis(Axis(0), row).iter().copied().collect();
-        let to_scores: Vec<S> = scores
-            .chunks(per_group)
-            .zip(weights.chunks(per_group))
-            .zip(along.chunks(per_group))
-            .flat_map(|((scores, weights), along)| weight_gradient_to_scores(settings, scores, weights, along))
-            .collect();
-        for (flat, &slope) in to_scores.iter().enumerate() {
-            let (head, place) = (flat / k, flat % k);
-            for half in 0..2 {
-                let rank = selected.ranks[[row, head, place, half]];
-                let sum = &mut gradient[[row, head, half, rank]];
-                *sum = *sum + slope;
-            }
-        }
+        let slots = reading.selected.slots.index_axis(Axis(0), row);
+        let along = slots.mapv(|slot| scale * sum_over(residual, tables.slot_values.row(slot), |r, v| r * v));
+        weights_to_half_scores(settings, &reading.selected, &reading.weights, row, along.view(), gradient.view_mut());
     }
     gradient
+}
+
+/// φ: 1, or 1 / (B · pairs · `d_v`), which is the number of residuals                          [MEM-6]
+pub fn sub_key_loss_scale<S: Scalar>(rules: &Rules, residuals: usize) -> S {
+    match rules.sub_key_loss {
+        SubKeyLoss::Sum => S::ONE,
+        SubKeyLoss::Mean => S::ONE / S::from_f64(residuals.max(1) as f64),
+    }
 }

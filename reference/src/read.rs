@@ -6,11 +6,14 @@
 //! reads[t,:] = Σ_{h,j} weights[t,h,j] · slot_values[slots[t,h,j], :]
 //! ```
 
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Zip};
+use std::ops::Range;
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut4, Axis, Zip};
 
 use crate::error::{Error, Result};
 use crate::projection::sigmoid;
 use crate::scalar::Scalar;
+use crate::select::Selected;
 use crate::settings::{Activation, Settings, WeightsOver};
 
 /// Weights of the chosen slots.
@@ -85,6 +88,44 @@ pub fn weight_gradient_to_scores<S: Scalar>(
         slope / temperature
     })
     .collect()
+}
+
+/// The entries of a token, by head, then place, that one softmax runs over                  [RD-1]
+pub fn softmax_groups(settings: &Settings, entries: usize) -> impl Iterator<Item = Range<usize>> {
+    let of_each = match (settings.activation, settings.weights_over) {
+        (Activation::Softmax, WeightsOver::EachHead) => settings.top_k,
+        _ => settings.heads * settings.top_k,
+    };
+    (0..entries).step_by(of_each).map(move |from| from..from + of_each)
+}
+
+/// Gradient of the weights of one row, added to that of its chosen half scores               [MEM-6]
+///
+/// Through the pair scores, and from each to both of its halves.
+///
+/// # Shapes   weights: [rows, heads, k]; gradient: [heads, k]; `half_scores`: [rows, heads, 2, k]
+pub fn weights_to_half_scores<S: Scalar>(
+    settings: &Settings,
+    selected: &Selected<S>,
+    weights: &Array3<S>,
+    row: usize,
+    gradient: ArrayView2<S>,
+    mut half_scores: ArrayViewMut4<S>,
+) {
+    let scores: Vec<S> = selected.pair_scores.index_axis(Axis(0), row).iter().copied().collect();
+    let weights: Vec<S> = weights.index_axis(Axis(0), row).iter().copied().collect();
+    let gradient: Vec<S> = gradient.iter().copied().collect();
+    for group in softmax_groups(settings, scores.len()) {
+        let of = |numbers: &[S]| numbers[group.clone()].to_vec();
+        let slopes = weight_gradient_to_scores(settings, &of(&scores), &of(&weights), &of(&gradient));
+        for (flat, slope) in group.zip(slopes) {
+            let (head, place) = (flat / settings.top_k, flat % settings.top_k);
+            for half in 0..2 {
+                let sum = &mut half_scores[[row, head, half, selected.ranks[[row, head, place, half]]]];
+                *sum = *sum + slope;
+            }
+        }
+    }
 }
 
 /// Sum of the chosen slots, one row per token.                                              [RD-3]

@@ -124,7 +124,8 @@ pub fn sum<S: Scalar>(x: ArrayView1<S>) -> S {
 
 /// A number with its derivative in one direction: `value + tangent·δ`, δ² = 0.
 ///
-/// Comparisons look at the value only, so selections are constants of the derivative, as the specification says.
+/// Which of two is larger, the value alone says, so selections are constants of the derivative, as the specification says.
+/// Equal are only numbers whose derivatives are, so that what changes nothing at 0 keeps its slope.
 #[derive(Clone, Copy, Debug)]
 pub struct Dual<S = f64> {
     /// The number.
@@ -135,7 +136,7 @@ pub struct Dual<S = f64> {
 
 impl<S: Scalar> PartialEq for Dual<S> {
     fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
+        self.value == other.value && self.tangent == other.tangent
     }
 }
 

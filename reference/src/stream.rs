@@ -162,10 +162,7 @@ impl<S: Scalar> Memory<S> {
     }
 
     fn run(&mut self, tokens: &Tokens<S>, mut trace: Option<&mut Trace<S>>) -> Result<Fed<S>> {
-        tokens.check(&self.settings)?;
-        self.queue.accepts(tokens)?;
-        self.fits(tokens)?;
-        self.still_running()?;
+        self.takes(tokens)?;
         let mut fed = Fed::new(self, tokens);
         if self.settings.writes && self.until_border() == 0 && !tokens.is_empty() {
             // A chunk whose step failed, with other tables since: its step comes first.
@@ -331,6 +328,14 @@ impl<S: Scalar> Memory<S> {
         Ok(Some(report))
     }
 
+    /// Whether these tokens can be fed
+    pub(crate) fn takes(&self, tokens: &Tokens<S>) -> Result<()> {
+        tokens.check(&self.settings)?;
+        self.queue.accepts(tokens)?;
+        self.fits(tokens)?;
+        self.still_running()
+    }
+
     /// Refuses chunks whose half scores would not fit
     fn fits(&self, tokens: &Tokens<S>) -> Result<()> {
         let settings = &self.settings;
@@ -380,7 +385,7 @@ fn swap<T: Clone, D: Dimension>(mut tokens: ArrayView<T, D>) -> ndarray::Array<T
 }
 
 impl<S: Scalar> Fed<S> {
-    fn new(memory: &Memory<S>, tokens: &Tokens<S>) -> Self {
+    pub(crate) fn new(memory: &Memory<S>, tokens: &Tokens<S>) -> Self {
         let (b, t) = (tokens.sequences(), tokens.len());
         let (heads, k) = (memory.settings.heads, memory.settings.top_k);
         Self {
@@ -392,7 +397,7 @@ impl<S: Scalar> Fed<S> {
     }
 
     /// Rows of a reading are (token, sequence); results are [sequence, token, …]
-    fn put(&mut self, from: usize, to: usize, reading: &Reading<S>) {
+    pub(crate) fn put(&mut self, from: usize, to: usize, reading: &Reading<S>) {
         let sequences = self.reads.dim().0;
         for row in 0..(to - from) * sequences {
             let (token, sequence) = (from + row / sequences, row % sequences);

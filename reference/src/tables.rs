@@ -81,7 +81,8 @@ fn has_room<S>(settings: &Settings, shape: [usize; 4]) -> Result<()> {
 pub fn descend<S: Scalar>(settings: &Settings, parameter: S, gradient: S) -> S {
     let mut direction = gradient;
     if let Some(clip) = settings.gradient_clip.map(S::from_f64) {
-        direction = direction.max(-clip).min(clip);
+        // Where both are equal it is the gradient that passes, so that it has a slope (GRD-2).
+        direction = (-clip).max(direction).min(clip);
     }
     if settings.weight_decay != 0.0 {
         direction = direction + S::from_f64(settings.weight_decay) * parameter;

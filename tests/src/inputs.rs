@@ -1,4 +1,4 @@
-//! The tensors a run takes: tables and projections whole, tokens piece by piece.
+//! The tensors a run takes: tables, projections and cotangents whole, tokens piece by piece.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,12 +6,12 @@ use std::ops::Range;
 use fwpkm_reference::projection::{NormedLinear, Projection};
 use fwpkm_reference::{Settings, Tables};
 use fwpkm_spec::{CaseFile, Data, TensorFile, listed};
-use ndarray::{Array, Array2, Array3, ArrayD, Dimension, Ix1, Ix2, Ix4};
+use ndarray::{Array, Array2, Array3, Array4, ArrayD, Dimension, Ix1, Ix2, Ix3, Ix4};
 
 use crate::element::Element;
 use crate::error::{Error, Result};
 
-/// Named tensors, names without the prefix `in.`.
+/// Named tensors, names without the prefix `in.`; `cotangent.*` in full.
 pub trait Source {
     /// The shape of a tensor, if there is one of that name.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;
@@ -23,11 +23,11 @@ pub trait Source {
 
 impl Source for TensorFile {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        TensorFile::shape(self, &format!("in.{name}")).map(<[usize]>::to_vec)
+        TensorFile::shape(self, &in_full(name)).map(<[usize]>::to_vec)
     }
 
     fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data> {
-        Ok(TensorFile::elements(self, &format!("in.{name}"), elements)?)
+        Ok(TensorFile::elements(self, &in_full(name), elements)?)
     }
 
     fn names(&self) -> Vec<String> {
@@ -38,11 +38,11 @@ impl Source for TensorFile {
 /// Stored tensors, and those given by a closed form.
 impl Source for CaseFile {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        CaseFile::shape(self, &format!("in.{name}")).map(<[usize]>::to_vec)
+        CaseFile::shape(self, &in_full(name)).map(<[usize]>::to_vec)
     }
 
     fn elements(&self, name: &str, elements: Range<usize>) -> Result<Data> {
-        Ok(CaseFile::elements(self, &format!("in.{name}"), elements)?)
+        Ok(CaseFile::elements(self, &in_full(name), elements)?)
     }
 
     fn names(&self) -> Vec<String> {
@@ -61,7 +61,34 @@ impl Source for BTreeMap<String, ArrayD<f64>> {
     }
 
     fn names(&self) -> Vec<String> {
-        self.keys().map(|name| format!("in.{name}")).collect()
+        self.keys().map(|name| in_full(name)).collect()
+    }
+}
+
+/// The gradient of an outer loss with respect to what a memory gives.
+const COTANGENTS: [&str; 3] = ["cotangent.reads", "cotangent.sub_keys", "cotangent.slot_values"];
+
+/// The same, as numbers.                                                                            GRD-1
+///
+/// # Shapes   reads: [B, T, `d_v`]; the others as the tables
+#[derive(Clone, Debug)]
+pub struct Cotangents<S> {
+    /// Of the reads.
+    pub reads: Array3<S>,
+    /// Of the last sub-keys.
+    pub sub_keys: Option<Array4<S>>,
+    /// Of the last slot values.
+    pub slot_values: Option<Array2<S>>,
+}
+
+impl<S> Cotangents<S> {
+    /// As a tape takes them.
+    pub fn view(&self) -> fwpkm_reference::Cotangents<'_, S> {
+        fwpkm_reference::Cotangents {
+            reads: self.reads.view(),
+            sub_keys: self.sub_keys.as_ref().map(|sub_keys| sub_keys.view()),
+            slot_values: self.slot_values.as_ref().map(|slot_values| slot_values.view()),
+        }
     }
 }
 
@@ -116,7 +143,7 @@ impl<'a> Inputs<'a> {
                     check_dimensions(name, &shape, dimensions)?;
                     if shape[..2] != [sequences, tokens] {
                         let expected = format!("in.{first} has {sequences} sequences of {tokens} tokens");
-                        return Err(Error::Shape { tensor: format!("in.{name}"), expected, found: shape });
+                        return Err(Error::Shape { tensor: in_full(name), expected, found: shape });
                     }
                 }
             }
@@ -195,6 +222,28 @@ impl<'a> Inputs<'a> {
         })
     }
 
+    /// What the gradients of the inputs are asked for; none where there is no `cotangent.*`.               [GRD-1]
+    ///
+    /// # Errors   a layer, whose projections have no gradients here
+    pub fn cotangents<S: Element>(&self) -> Result<Option<Cotangents<S>>> {
+        let has = |name: &str| self.source.shape(name).is_some();
+        let [reads, sub_keys, slot_values] = COTANGENTS;
+        if !COTANGENTS.into_iter().any(has) {
+            return Ok(None);
+        }
+        if self.layer {
+            let reason = "cotangent.* are of a bare memory; with in.hidden there are no gradients to be had".into();
+            return Err(Error::Usage { reason });
+        }
+        let width = self.source.shape("values").and_then(|shape| shape.last().copied()).unwrap_or(0);
+        let none = || Array3::from_elem((self.sequences, self.tokens, width), S::ZERO);
+        Ok(Some(Cotangents {
+            reads: if has(reads) { required::<S, Ix3>(self.source, reads)? } else { none() },
+            sub_keys: if has(sub_keys) { Some(required::<S, Ix4>(self.source, sub_keys)?) } else { None },
+            slot_values: if has(slot_values) { Some(required::<S, Ix2>(self.source, slot_values)?) } else { None },
+        }))
+    }
+
     fn cube<S: Element>(&self, name: &str, from: usize, to: usize) -> Result<Array3<S>> {
         let width = self.source.shape(name).and_then(|shape| shape.last().copied()).unwrap_or(0);
         let numbers = self.rows(name, width, from, to)?;
@@ -241,6 +290,11 @@ fn as_mask<S: Element>(mask: &Array2<S>, from: usize) -> Result<Array2<bool>> {
     Ok(mask.mapv(|x| x == S::ONE))
 }
 
+/// The name of a tensor in a file.
+fn in_full(name: &str) -> String {
+    if name.starts_with("cotangent.") { name.into() } else { format!("in.{name}") }
+}
+
 fn required<S: Element, D: Dimension>(source: &dyn Source, name: &str) -> Result<Array<S, D>> {
     let shape = source.shape(name).ok_or_else(|| missing(source, name))?;
     check_dimensions(name, &shape, D::NDIM.unwrap_or_default())?;
@@ -254,7 +308,7 @@ fn real_numbers<S: Element>(name: &str, data: Data) -> Result<Vec<S>> {
     match data {
         Data::F32(_) | Data::F64(_) => Ok(S::numbers(data)),
         other => Err(Error::ElementType {
-            tensor: format!("in.{name}"),
+            tensor: in_full(name),
             expected: "F32 or F64".into(),
             found: other.element_type().name().into(),
         }),
@@ -266,9 +320,9 @@ fn check_dimensions(name: &str, shape: &[usize], dimensions: usize) -> Result<()
         return Ok(());
     }
     let expected = format!("expected {dimensions} dimensions");
-    Err(Error::Shape { tensor: format!("in.{name}"), expected, found: shape.to_vec() })
+    Err(Error::Shape { tensor: in_full(name), expected, found: shape.to_vec() })
 }
 
 fn missing(source: &dyn Source, name: &str) -> Error {
-    Error::Missing { tensor: format!("in.{name}"), found: listed(source.names().iter().map(String::as_str)) }
+    Error::Missing { tensor: in_full(name), found: listed(source.names().iter().map(String::as_str)) }
 }

@@ -13,6 +13,7 @@ pub mod settings_file;
 pub mod state_file;
 pub mod store;
 pub mod trace;
+pub mod train;
 pub mod verify;
 
 #[cfg(feature = "suite")]

@@ -17,6 +17,7 @@ mod near_ties;
 pub mod objectives;
 mod one_chunk;
 mod outcome;
+mod outer_gradients;
 #[cfg(feature = "suite")]
 mod recorded_outputs;
 mod recorded_run;
@@ -32,6 +33,7 @@ pub use judge::{Judge, Judged};
 #[cfg(feature = "emulator")]
 pub use long_sequence::long_sequence;
 pub use outcome::{Outcome, bits, run, run_with, table_bits};
+pub use outer_gradients::{Differentiated, gradients_hold, outer_gradients};
 #[cfg(feature = "suite")]
 pub use recorded_outputs::recorded_outputs;
 pub use scene::{Most, Scene, Text, cast, cast_tables};
@@ -48,6 +50,7 @@ pub const TARGETS: &[(&str, Oracle)] = &[
     ("top_k_retrieval", top_k_retrieval),
     ("gradient_updates", gradient_updates),
     ("stream_cuts", stream_cuts),
+    ("outer_gradients", outer_gradients),
     ("case_files", case_files),
     ("settings_files", settings_files),
     #[cfg(feature = "suite")]

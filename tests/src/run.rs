@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::inputs::{Inputs, Piece, shapes_over};
 use crate::settings_file::{SettingsFile, rules_of_case, settings_of_case};
 use crate::store::{place, put};
-use crate::trace;
+use crate::{trace, train};
 
-/// Results by name: `out.*`, and `trace.*` where asked for.
+/// Results by name: `out.*`, `trace.*` where asked for, and `grad.*` where there is a `cotangent.*`.
 pub type Outputs = BTreeMap<String, Tensor>;
 
 /// How a run is made.
@@ -359,6 +359,9 @@ pub fn run<S: Element>(plan: &Plan, inputs: &Inputs) -> Result<Outputs> {
     put(&mut out, "out.slot_values", real(tables.slot_values.view()));
     if let Some(trace) = session.trace() {
         trace::outputs(trace, inputs.sequences(), &mut out)?;
+    }
+    if let Some(cotangents) = inputs.cotangents::<S>()? {
+        out.extend(train::gradients(plan, inputs, &cotangents)?);
     }
     Ok(out)
 }

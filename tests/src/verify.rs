@@ -58,8 +58,8 @@ pub struct CaseReport {
     pub error: Option<String>,
     /// The recorded outputs.
     pub tensors: Vec<TensorReport>,
-    /// Recorded tensors that no clause specifies yet; they are neither passed nor failed.
-    pub not_yet_specified: Vec<String>,
+    /// Recorded tensors that no clause specifies; they are neither passed nor failed.
+    pub not_specified: Vec<String>,
     /// Keys of the case that nothing reads.
     pub unknown_keys: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl CaseReport {
             verdict: Verdict::Error,
             error: None,
             tensors: Vec::new(),
-            not_yet_specified: Vec::new(),
+            not_specified: Vec::new(),
             unknown_keys: Vec::new(),
         }
     }
@@ -107,7 +107,7 @@ fn judge(file: &CaseFile, rules: Option<&Rules>, report: &mut CaseReport) -> Res
     report.unknown_keys.clone_from(&file.case.unknown);
     let mut plan = Plan::of_case(&file.case, rules)?;
     plan.trace = file.file.names().any(|name| name.starts_with("trace."));
-    let is_result = |name: &&str| name.starts_with("out.") || name.starts_with("trace.");
+    let is_result = |name: &&str| ["out.", "trace.", "grad."].iter().any(|prefix| name.starts_with(prefix));
     let recorded: Vec<String> = file.file.names().filter(is_result).map(str::to_string).collect();
     if recorded.is_empty() {
         return Err(Error::Missing { tensor: "out.*".into(), found: listed(file.file.names()) });
@@ -117,7 +117,7 @@ fn judge(file: &CaseFile, rules: Option<&Rules>, report: &mut CaseReport) -> Res
         report.tensors.push(compare(&name, &file.file.tensor(&name)?, &outputs)?);
     }
     let unspecified = |name: &&str| !is_result(name) && !name.starts_with("in.") && !name.starts_with("cotangent.");
-    report.not_yet_specified = file.file.names().filter(unspecified).map(str::to_string).collect();
+    report.not_specified = file.file.names().filter(unspecified).map(str::to_string).collect();
     Ok(())
 }
 

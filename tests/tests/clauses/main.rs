@@ -14,3 +14,4 @@ mod score;
 mod select;
 mod stats;
 mod stream;
+mod train;

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::common::cases::cases;
 use fwpkm::oracle::bytes::Bytes;
-use fwpkm::oracle::{Most, Oracle, Outcome, Scene, TARGETS, Tracked, cast_tables, run, step_holds};
+use fwpkm::oracle::{
+    Differentiated, Most, Oracle, Outcome, Scene, TARGETS, Tracked, cast_tables, gradients_hold, run, step_holds,
+};
+use fwpkm_reference::settings::Border;
 use fwpkm_reference::{Memory, Scalar, Settings};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -63,6 +66,11 @@ fn random_inputs_of_stream_cuts_hold() {
 }
 
 #[test]
+fn random_inputs_of_outer_gradients_hold() {
+    random_inputs_hold("outer_gradients", 400, 300);
+}
+
+#[test]
 fn random_inputs_of_case_files_hold() {
     random_inputs_hold("case_files", 300, 200);
 }
@@ -107,6 +115,32 @@ fn gradients_of_small_scenes_have_bounds_that_are_reached() {
         within.get() > 50 * cases(100).cases && closest.get() > 0.5,
         "{within:?} numbers within {closest:?} of their bounds"
     );
+}
+
+/// Small scenes as texts to be differentiated: every one has a bound that says something.
+#[test]
+fn outer_gradients_of_small_scenes_have_bounds_that_say_something() {
+    let (within, unknown) = (Cell::new(0_u32), Cell::new(0_u32));
+    let (closest, seed) = (Cell::new(0.0_f64), Cell::new(0));
+    of_small_scenes(|scene| {
+        seed.set(seed.get() + 1);
+        let carry = seed.get() % 2 == 1;
+        let (chunk, lookahead) = (1 + seed.get() as usize % 3, seed.get() as usize / 2 % 3);
+        let border = if carry { Border::Carry } else { Border::Drop };
+        let lookahead = if carry { lookahead } else { lookahead.min(chunk - 1) };
+        let settings = Settings { border, chunk, lookahead, ..scene.settings.clone() };
+        let scene = Scene { settings, ..scene.clone() };
+        let text = Differentiated { scene, cuts: vec![], flush: true, reset: None, seed: seed.get(), tables: true };
+        let judged = gradients_hold(&text);
+        within.set(within.get() + judged.within as u32);
+        closest.set(closest.get().max(judged.closest));
+        unknown.set(unknown.get() + judged.unknown as u32);
+        Ok(())
+    });
+    println!("{} derivatives within {} of their bounds, {} without", within.get(), closest.get(), unknown.get());
+    // Many steps may amplify an error beyond all bounds; that is rare.
+    let known = 20 * within.get() >= 19 * cases(100).cases;
+    assert!(known && closest.get() > 0.05, "{within:?} within {closest:?} of their bounds");
 }
 
 /// The numbers that carry their errors are those of the element type, to the bit.

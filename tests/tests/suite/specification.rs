@@ -39,7 +39,7 @@ fn labels(clauses: &[Clause]) -> BTreeSet<String> {
 fn the_text_has_clauses_of_every_stage() {
     fwpkm_spec::registry::registry().unwrap();
     let groups: BTreeSet<&str> = clauses().iter().map(|clause| clause.label.group().code()).collect();
-    let expected = ["PRJ", "SCR", "SEL", "RD", "OUT", "MEM", "ADR", "CHK", "STR", "BAT", "STA", "NUM"];
+    let expected = ["PRJ", "SCR", "SEL", "RD", "OUT", "MEM", "ADR", "CHK", "STR", "BAT", "GRD", "STA", "NUM"];
     assert_eq!(groups, BTreeSet::from(expected));
 }
 
