@@ -94,6 +94,9 @@ pub fn gradients_hold(text: &Differentiated) -> Judged {
 /// Reads and last tables, as numbers.
 type Outcome<S> = (Array3<S>, Tables<S>);
 
+/// Numbers as many as sub-keys, and as slot values.
+type Shares = (Array4<f64>, Array2<f64>);
+
 impl Differentiated {
     /// The numbers of the outer loss and of the direction: between -2 and 2, and never 0
     fn drawn<D: Dimension>(&self, purpose: u64, shape: impl IntoDimension<Dim = D>) -> Array<f64, D> {
@@ -105,7 +108,7 @@ impl Differentiated {
         })
     }
 
-    fn cotangents(&self) -> (Array3<f64>, Option<(Array4<f64>, Array2<f64>)>) {
+    fn cotangents(&self) -> (Array3<f64>, Option<Shares>) {
         let (tables, (b, t)) = (&self.scene.tables, self.scene.text.shape());
         let of_tables = || (self.drawn(2, tables.sub_keys.dim()), self.drawn(3, tables.slot_values.dim()));
         (self.drawn(1, (b, t, self.scene.settings.value_dim)), self.tables.then(of_tables))

@@ -13,14 +13,16 @@ use super::{Asked, gradients, tape};
 use crate::common::cases::{Case, cases, stream_case};
 use crate::common::{Text, bits, margin, reading, rng, scale, tables};
 
+/// So far along a direction
+fn step<D: Dimension>(x: &Array<f64, D>, direction: &Array<f64, D>, h: f64) -> Array<f64, D> {
+    Zip::from(x).and(direction).map_collect(|x, d| x + h * d)
+}
+
 /// Central difference of the loss along a direction in everything, and the gradient along it.
 fn along(case: &Case, asked: &Asked, seed: u64) -> (f64, f64) {
     let (settings, rules) = (&case.settings, &case.rules);
     let (start, text) = (tables(settings, case.seed), case.text());
     let draw = |seed| rng(seed);
-    fn step<D: Dimension>(x: &Array<f64, D>, direction: &Array<f64, D>, h: f64) -> Array<f64, D> {
-        Zip::from(x).and(direction).map_collect(|x, d| x + h * d)
-    }
     let queries = Array3::random_using(text.queries.dim(), StandardNormal, &mut draw(seed));
     let values = Array3::random_using(text.values.dim(), StandardNormal, &mut draw(seed + 1));
     let sub_keys = Array4::random_using(start.sub_keys.dim(), StandardNormal, &mut draw(seed + 2));
