@@ -40,6 +40,10 @@ pub trait Scalar:
     fn sqrt(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// The same number, as a constant of every derivative.
+    fn constant(self) -> Self {
+        self
+    }
     /// The larger of the two; `other` where they are equal.
     fn max(self, other: Self) -> Self {
         if self > other { self } else { other }
@@ -206,5 +210,8 @@ impl<S: Scalar> Scalar for Dual<S> {
     }
     fn is_finite(self) -> bool {
         self.value.is_finite() && self.tangent.is_finite()
+    }
+    fn constant(self) -> Self {
+        Self { value: self.value.constant(), tangent: S::ZERO }
     }
 }

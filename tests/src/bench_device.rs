@@ -288,6 +288,7 @@ fn verify<B: Backend>(
         }),
         tables: Tables::random(&settings, rng)?,
         projection: None,
+        cotangents: None,
         plan: Plan { trace: true, ..Plan::one_call(settings) },
     };
     let outputs = run(backend, &problem, variant)?;

@@ -8,10 +8,12 @@ use fwpkm_reference::{Rules, Scalar, Tables};
 use crate::deviation::Deviation;
 use crate::element::Element;
 use crate::error::Result;
+use crate::gradients::gradients;
 use crate::judge::Distance;
 use crate::numbers::Numbers;
 use crate::outputs::{of_sequences, of_walk};
 use crate::problem::Problem;
+use crate::reverse::Reverse;
 use crate::run::{Outputs, Plan};
 use crate::walk::{Order, Walk, Walked};
 
@@ -85,10 +87,26 @@ impl Implementation {
     /// # Errors   those of the interpreter
     pub fn run(&self, problem: &Problem, numbers: Numbers) -> Result<Outputs> {
         let problem = problem.rounded(numbers);
-        match numbers {
+        let mut outputs = match numbers {
             Numbers::F64 => self.run_with::<f64>(&problem, self.stages(numbers)),
             Numbers::F32 | Numbers::Bf16 | Numbers::F16 => self.run_with::<f32>(&problem, self.stages(numbers)),
+        }?;
+        outputs.extend(match numbers {
+            Numbers::F64 => self.gradients::<f64>(&problem)?,
+            Numbers::F32 => self.gradients::<f32>(&problem)?,
+            Numbers::Bf16 | Numbers::F16 => Outputs::new(),
+        });
+        Ok(outputs)
+    }
+
+    /// `grad.*` of a case with cotangents; none where sequences are run one by one.                        [GRD-1]
+    fn gradients<S: Element>(&self, problem: &Problem) -> Result<Outputs> {
+        if problem.cotangents.is_none() || self.runs_sequences_alone() {
+            return Ok(Outputs::new());
         }
+        let (plan, stages) = (self.plan(&problem.plan), self.stages::<Reverse<S>>(Numbers::F64));
+        let walk = Walk { plan: &plan, stages, order: self.order(), choices: None, exchanged: &[], as_specified: true };
+        gradients(&walk, &walk.events(problem.tokens)?, problem, |_, x| x)
     }
 
     /// The same with its stages as given.

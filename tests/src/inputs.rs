@@ -290,8 +290,13 @@ fn as_mask<S: Element>(mask: &Array2<S>, from: usize) -> Result<Array2<bool>> {
     Ok(mask.mapv(|x| x == S::ONE))
 }
 
+/// Whether a tensor of that name is given, rather than computed.
+pub fn is_given(name: &str) -> bool {
+    name.starts_with("in.") || name.starts_with("cotangent.")
+}
+
 /// The name of a tensor in a file.
-fn in_full(name: &str) -> String {
+pub(crate) fn in_full(name: &str) -> String {
     if name.starts_with("cotangent.") { name.into() } else { format!("in.{name}") }
 }
 

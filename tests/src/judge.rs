@@ -3,7 +3,7 @@
 //! ```text
 //! stages   the tokens read with the initial tables, and the first step: each stage is given the implementation's own results
 //!          of the stages before it where they were recorded, and bounds its result as it computes (NUM-10)
-//! replay   everything after the first step: the oracle runs the whole case with the implementation's choices of slots; what
+//! replay   everything after the first step, and gradients: the oracle runs the whole case with the implementation's choices of slots; what
 //!          rounding makes of it is seen in runs with rounding injected (NUM-11)
 //! ```
 
@@ -27,10 +27,12 @@ pub use clauses::clause_of;
 pub use distance::Distance;
 
 use crate::error::{Error, Result};
+use crate::gradients::gradients;
 use crate::implementation::Implementation;
 use crate::numbers::Numbers;
 use crate::outputs::{of_walk, result_names};
 use crate::problem::{Problem, swapped};
+use crate::reverse::Reverse;
 use crate::run::{Outputs, Plan};
 use crate::selection::Choices;
 use crate::walk::{Event, Order, Walk, Walked, events};
@@ -41,11 +43,18 @@ use stages::Staged;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Declaration {
-    /// What it computes in and keeps its results in.
+    /// What it keeps its results in; it computes in this type or a wider one.
     pub numbers: Numbers,
     /// How it takes distances.
     #[serde(default)]
     pub distance: Distance,
+}
+
+impl Declaration {
+    /// Whether gradients of these numbers can be judged: they are added up over a whole text, in the type of the numbers.   [NUM-11]
+    pub fn judges_gradients(&self) -> bool {
+        matches!(self.numbers, Numbers::F64 | Numbers::F32)
+    }
 }
 
 /// What became of one case.
@@ -61,7 +70,7 @@ pub struct Judgement {
     pub unknown: Vec<String>,
     /// Tensors that were not recorded.
     pub missing: Vec<String>,
-    /// Clauses of results among these.
+    /// Clauses of results among these; those of gradients where there is none.
     #[serde(skip)]
     pub lacking: BTreeSet<String>,
     /// Tokens and steps of the case.
@@ -125,7 +134,16 @@ pub fn judge(
     let events = if walk.order == Order::Specification { specified } else { walk.events(problem.tokens)? };
     let walked: Option<Walked<f64>> = if alone { None } else { Some(walk.along(&events, &problem)?) };
     let computed = match &walked {
-        Some(walked) => of_walk(walked, &problem, &plan)?,
+        Some(walked) => {
+            let followed = Walk {
+                choices: choices.as_ref(),
+                as_specified: oracle.selects_as_specified(),
+                ..walk_of(&plan, oracle.stages::<Reverse<f64>>(Numbers::F64), oracle)
+            };
+            let mut computed = of_walk(walked, &problem, &plan)?;
+            computed.extend(gradients(&followed, &events, &problem, |_, x| x)?);
+            computed
+        }
         None => oracle.run(&problem, Numbers::F64)?,
     };
     let mut expected = computed.clone();
@@ -133,12 +151,12 @@ pub fn judge(
         oracle.report(&mut expected, &problem, &plan);
     }
     let reported: Vec<&String> = expected.keys().filter(|name| expected.get(*name) != computed.get(*name)).collect();
-    let clause = |tensor: &str| clause_of(tensor, &plan.settings).to_string();
+    let clause = |tensor: &str| clauses::clause_in(&problem, tensor, &plan.settings);
     let mut checks = recorded.faults(&expected, clause);
     let faulty: Vec<String> = checks.iter().map(|check| check.tensor.clone()).collect();
     checks.extend(of_stages.into_iter().filter(|check| !reported.contains(&&check.tensor)));
     let in_one_step = first.is_all_of(&problem) && walk.order == Order::Specification;
-    if !in_one_step || !reported.is_empty() {
+    if !in_one_step || !reported.is_empty() || gradients_of(outputs).next().is_some() {
         let (walked, expected, choices) = (walked.as_ref(), &expected, choices.as_ref());
         let replayed = replay::Replayed {
             problem: &problem,
@@ -147,6 +165,8 @@ pub fn judge(
             walked,
             events: &events,
             expected,
+            // The stages have judged the rest.
+            only_gradients: in_one_step && reported.is_empty(),
             reported,
             choices,
             initial: off,
@@ -169,7 +189,11 @@ pub fn judge(
     });
     let missing: Vec<String> = expected.keys().filter(|name| !outputs.contains_key(*name)).cloned().collect();
     let results = missing.iter().filter(|name| name.starts_with("out."));
-    let lacking = results.map(|name| clause(name)).collect();
+    let mut lacking: BTreeSet<String> = results.map(|name| clause(name)).collect();
+    if gradients_of(outputs).next().is_none() {
+        let of_gradients = problem.clauses.iter().filter(|label| label.group().code() == "GRD");
+        lacking.extend(of_gradients.map(ToString::to_string));
+    }
     let (drift, first_diverging_chunk) = drift::drift(&problem, oracle, &plan, &recorded, &checks)?;
     Ok(Judgement {
         case: problem.name.clone(),
@@ -183,6 +207,11 @@ pub fn judge(
         drift,
         first_diverging_chunk,
     })
+}
+
+/// The names of recorded gradients.
+fn gradients_of(outputs: &Outputs) -> impl Iterator<Item = &String> {
+    outputs.keys().filter(|name| name.starts_with("grad."))
 }
 
 /// Refuses outputs of which no result could be judged: a misspelt name, or those of another case.

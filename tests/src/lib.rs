@@ -27,6 +27,8 @@ pub mod command;
 #[cfg(feature = "suite")]
 pub mod deviation;
 #[cfg(feature = "suite")]
+pub mod gradients;
+#[cfg(feature = "suite")]
 pub mod identify;
 #[cfg(feature = "suite")]
 pub mod implementation;
@@ -50,6 +52,8 @@ pub mod problem;
 pub mod recording;
 #[cfg(feature = "suite")]
 pub mod report;
+#[cfg(feature = "suite")]
+pub mod reverse;
 #[cfg(feature = "suite")]
 pub mod selection;
 #[cfg(feature = "suite")]

@@ -82,7 +82,7 @@ fn part(problem: &Problem, tokens: Range<usize>, number: usize, flush: bool) -> 
     };
     let plan = Plan { calls: None, after_calls: Vec::new(), flush, ..problem.plan.clone() };
     let name = format!("{}.chunk-{number}", problem.name);
-    Ok(Problem { name, plan, text, tokens: tokens.len(), ..problem.clone() })
+    Ok(Problem { name, plan, text, tokens: tokens.len(), cotangents: None, ..problem.clone() })
 }
 
 /// Rows (sequence, token) of some tokens.

@@ -46,6 +46,7 @@ pub fn problems(tokens: usize) -> Result<Vec<Problem>> {
         text: Text::Memory(Tokens { queries, values, gates: None, mask: None }),
         tables,
         projection: None,
+        cotangents: None,
     };
     let mut problems = cases(&whole)?;
     for case in &mut problems {

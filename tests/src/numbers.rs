@@ -5,7 +5,7 @@ use fwpkm_spec::ElementType;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
-/// What an implementation computes in, and what it keeps its results in.                              [NUM-9]
+/// What an implementation keeps its results in; it computes in this type or a wider one.                 [NUM-9]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Numbers {

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::problem::{Problem, Text, Tokens};
 use crate::run::{Outputs, Plan};
 use crate::store::put;
-use crate::trace;
 use crate::walk::Walked;
+use crate::{gradients, trace};
 
 /// All results of a walk by name: `out.*` and `trace.*`.
 pub fn of_walk<S: Element>(walked: &Walked<S>, problem: &Problem, plan: &Plan) -> Result<Outputs> {
@@ -49,13 +49,14 @@ pub fn of_walk<S: Element>(walked: &Walked<S>, problem: &Problem, plan: &Plan) -
     Ok(out)
 }
 
-/// The names of the results of a case, the `out.*` that [`of_walk`] gives.
+/// The names of the results of a case: the `out.*` that [`of_walk`] gives, and `grad.*`.
 pub fn result_names(problem: &Problem) -> Vec<&'static str> {
     let mut names = MEMORY_RESULTS.to_vec();
     if let Some(projection) = &problem.projection {
         names.extend(["out.layer", "out.hidden"]);
         names.extend(projection.gate.as_ref().map(|_| "out.gates"));
     }
+    names.extend(gradients::names(problem));
     names
 }
 
@@ -150,5 +151,5 @@ fn of_one(problem: &Problem, sequence: usize) -> Problem {
             mask: mask.as_ref().map(|mask| mask.slice(ndarray::s![.., one.clone()]).to_owned()),
         },
     };
-    Problem { text, sequences: 1, ..problem.clone() }
+    Problem { text, sequences: 1, cotangents: None, ..problem.clone() }
 }

@@ -6,7 +6,7 @@ use fwpkm_spec::{CaseFile, Label};
 use ndarray::{Array, Array2, Array3, ArrayBase, Data, Dimension};
 
 use crate::error::Result;
-use crate::inputs::{Inputs, Piece};
+use crate::inputs::{Cotangents, Inputs, Piece};
 use crate::numbers::Numbers;
 use crate::run::Plan;
 
@@ -56,6 +56,8 @@ pub struct Problem {
     pub tables: Tables<f64>,
     /// A layer's maps.
     pub projection: Option<Projection<f64>>,
+    /// What gradients of a bare memory are asked for, reads as [B, T, `d_v`].
+    pub cotangents: Option<Cotangents<f64>>,
 }
 
 impl AsRef<Problem> for Problem {
@@ -88,8 +90,8 @@ impl Problem {
                 Text::Layer { hidden, mask: mask.as_ref().map(swapped) }
             }
         };
-        let (tables, projection) = (inputs.tables()?, inputs.projection()?);
-        Ok(Self { name: name.into(), clauses, plan, sequences, tokens, text, tables, projection })
+        let (tables, projection, cotangents) = (inputs.tables()?, inputs.projection()?, inputs.cotangents()?);
+        Ok(Self { name: name.into(), clauses, plan, sequences, tokens, text, tables, projection, cotangents })
     }
 
     /// What an implementation with these numbers is given: every input rounded to them.
@@ -127,7 +129,12 @@ impl Problem {
             output: map(&maps.output),
         });
         let (name, clauses, plan) = (self.name.clone(), self.clauses.clone(), self.plan.clone());
-        Self { name, clauses, plan, text, tables, projection, ..*self }
+        let cotangents = self.cotangents.as_ref().map(|cotangents| Cotangents {
+            reads: cotangents.reads.mapv(change),
+            sub_keys: cotangents.sub_keys.as_ref().map(|sub_keys| sub_keys.mapv(change)),
+            slot_values: cotangents.slot_values.as_ref().map(|slot_values| slot_values.mapv(change)),
+        });
+        Self { name, clauses, plan, text, tables, projection, cotangents, ..*self }
     }
 }
 

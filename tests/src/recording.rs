@@ -7,11 +7,12 @@ use fwpkm_spec::{Data, Tensor, TensorFile};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::inputs::is_given;
 use crate::judge::{Declaration, Distance};
 use crate::numbers::Numbers;
 use crate::run::Outputs;
 
-/// The file in a folder that says what the implementation computes in.
+/// The file in a folder that says what the implementation keeps its results in.
 pub const DECLARATION: &str = "declaration.json";
 
 /// Elements of a recorded tensor at most; the certified vectors need far fewer.
@@ -27,7 +28,7 @@ pub struct Stated {
     /// The version of the specification its vectors came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,
-    /// What it computes in; where absent, the type of `out.reads`, or the narrowest of any real tensor where there is none.
+    /// What results are kept in; where absent, the type of `out.reads`, or the narrowest of any real tensor where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numbers: Option<Numbers>,
     /// How it takes distances; where absent, direct.
@@ -82,8 +83,8 @@ impl Recording {
             return Err(Error::File { path: path.display().to_string(), reason });
         }
         let mut outputs = Outputs::new();
-        for name in file.names().filter(|name| !name.starts_with("in.")) {
-            if !name.starts_with("out.") && !name.starts_with("trace.") {
+        for name in file.names().filter(|name| !is_given(name)) {
+            if !JUDGED.iter().any(|prefix| name.starts_with(prefix)) {
                 // Nothing of it is judged, so nothing of it is read.
                 outputs.insert(name.into(), Tensor { shape: vec![0], data: Data::I64(Vec::new()) });
                 continue;
@@ -99,7 +100,7 @@ impl Recording {
         Ok(Some(outputs))
     }
 
-    /// What the implementation computes in: as stated, else as its recorded tensors are.
+    /// What results are kept in: as stated, else as its recorded tensors are.
     pub fn declared(&self, vectors: &[&str]) -> Declaration {
         let distance = self.stated.distance.unwrap_or_default();
         let numbers = self.stated.numbers.unwrap_or_else(|| self.types(vectors).numbers());
@@ -135,7 +136,7 @@ impl Recording {
         for vector in vectors {
             let path = self.path(vector);
             let Ok(file) = inside(&path, &self.folder).and_then(|()| Ok(TensorFile::open(&path)?)) else { continue };
-            for name in file.names().filter(|name| name.starts_with("out.") || name.starts_with("trace.")) {
+            for name in file.names().filter(|name| JUDGED.iter().any(|prefix| name.starts_with(prefix))) {
                 let found = file.element_type(name).unwrap_or_default();
                 let Some(numbers) = Numbers::ALL.into_iter().find(|numbers| numbers.element_type().name() == found)
                 else {
@@ -150,6 +151,9 @@ impl Recording {
         types
     }
 }
+
+/// How the names of results and stages begin.
+const JUDGED: [&str; 3] = ["out.", "grad.", "trace."];
 
 /// The types of recorded real tensors.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use fwpkm_spec::{CaseFile, Data, Tensor, listed, shortened};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, is_given};
 use crate::run::{Outputs, Plan, run};
 
 /// Allowed difference, relative to the largest recorded magnitude of the tensor.
@@ -116,7 +116,7 @@ fn judge(file: &CaseFile, rules: Option<&Rules>, report: &mut CaseReport) -> Res
     for name in recorded {
         report.tensors.push(compare(&name, &file.file.tensor(&name)?, &outputs)?);
     }
-    let unspecified = |name: &&str| !is_result(name) && !name.starts_with("in.") && !name.starts_with("cotangent.");
+    let unspecified = |name: &&str| !is_result(name) && !is_given(name);
     report.not_specified = file.file.names().filter(unspecified).map(str::to_string).collect();
     Ok(())
 }

@@ -79,8 +79,19 @@ impl<S: Scalar> Walk<'_, S> {
     ///
     /// # Errors   those of the stages
     pub fn along(&self, events: &[Event], problem: &Problem) -> Result<Walked<S>> {
-        let (tokens, projected) = self.tokens(problem)?;
-        let initial = cast_tables(&problem.tables);
+        self.on(events, problem, self.tokens(problem)?, cast_tables(&problem.tables))
+    }
+
+    /// The same with what the memory reads, and its initial tables, as given.
+    ///
+    /// # Errors   those of the stages
+    pub fn on(
+        &self,
+        events: &[Event],
+        problem: &Problem,
+        (tokens, projected): (Tokens<S>, Option<Projected<S>>),
+        initial: Tables<S>,
+    ) -> Result<Walked<S>> {
         let mut walked = Walked {
             tables: initial.clone(),
             tokens,
@@ -193,8 +204,9 @@ impl<S: Scalar> Walk<'_, S> {
         late: &mut Vec<chunk::Step<S>>,
     ) -> Result<()> {
         let chunk = chunk_of(&walked.tokens, due, self.plan.settings.lookahead);
-        let drop = self.plan.settings.border == Border::Drop && self.order == Order::Specification;
-        let first = walked.trace.steps.is_empty() && self.order == Order::Specification;
+        let in_order = matches!(self.order, Order::Specification | Order::Detached);
+        let drop = self.plan.settings.border == Border::Drop && in_order;
+        let first = walked.trace.steps.is_empty() && in_order;
         let same = (drop || first) && due.queries.start >= since_reset || self.order == Order::FirstReading;
         let reading = if same {
             // Under drop, and before the first step, these are the readings with the very tables of the moment: but for a reset.
@@ -239,6 +251,10 @@ impl<S: Scalar> Walk<'_, S> {
                 late.push(step.clone());
             }
             _ => chunk::apply(&self.stages, &self.plan.settings, &mut walked.tables, &step),
+        }
+        if self.order == Order::Detached {
+            walked.tables.sub_keys.mapv_inplace(S::constant);
+            walked.tables.slot_values.mapv_inplace(S::constant);
         }
         let after = walked.trace.readings.len();
         walked.trace.steps.push(TracedStep { after, counted_tokens: due.counted.len(), chunk, reading: traced, step });

@@ -19,8 +19,8 @@ use crate::report::{ClauseLine, Report};
 /// Judge recorded outputs, clause by clause
 ///
 /// FOLDER holds one safetensors file per vector, named as `fwpkm vectors export` names its inputs, with the tensors out.* and,
-/// where the implementation has them, trace.*; what is not there is not judged, but a file without any out.* of its vector is an
-/// error. declaration.json beside them may say what the implementation computes in: {"numbers": "f32", "distance": "expanded"}.
+/// where the implementation has them, grad.* and trace.*; what is not there is not judged, but a file without any result of its
+/// vector is an error. declaration.json beside them may say what results are kept in: {"numbers": "f32", "distance": "expanded"}.
 /// Exit status: 0 all conform, 1 some differ, 2 some could not be judged, or nothing was, 130 stopped by Ctrl-C.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

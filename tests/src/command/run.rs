@@ -24,12 +24,13 @@ use opened::Opened;
 ///
 /// Reads in.* from a safetensors file (names and shapes: SPEC.md, "Tensors") and gives reads, indices, weights, losses,
 /// tables and slot statistics. Settings come from the file's case, or from --settings. Tokens are read and results written
-/// chunk by chunk, so a text may be much longer than memory.
+/// chunk by chunk, so a text may be much longer than memory. With cotangent.* in the file, a run over the whole text also gives
+/// grad.* (GRD-1), for which all of it is held.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A safetensors file with in.*
     case: PathBuf,
-    /// Write out.* (and trace.*) to this safetensors file
+    /// Write out.* (and grad.*, trace.*) to this safetensors file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write every stage tensor as well

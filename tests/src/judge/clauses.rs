@@ -3,6 +3,20 @@
 use fwpkm_reference::Settings;
 use fwpkm_reference::settings::{Activation, Score};
 
+use crate::problem::Problem;
+
+/// The label of the clause by which a case judges a tensor: of a gradient, the one of GRD that the case was made for.
+pub(crate) fn clause_in(problem: &Problem, tensor: &str, settings: &Settings) -> String {
+    let of_gradients = if tensor.starts_with("grad.") { made_for(problem, &["GRD"]) } else { None };
+    of_gradients.unwrap_or_else(|| clause_of(tensor, settings).into())
+}
+
+/// The first clause of these groups that a case was made for.
+pub(crate) fn made_for(problem: &Problem, groups: &[&str]) -> Option<String> {
+    let first = problem.clauses.iter().find(|label| groups.contains(&label.group().code()));
+    first.map(ToString::to_string)
+}
+
 /// The label of the clause that specifies a tensor, by its name.
 pub fn clause_of(tensor: &str, settings: &Settings) -> &'static str {
     let by_step = tensor.rsplit_once('.').filter(|(_, last)| last.bytes().all(|byte| byte.is_ascii_digit()));
@@ -31,6 +45,7 @@ pub fn clause_of(tensor: &str, settings: &Settings) -> &'static str {
         "out.stats.collision_rate" => "STA-1",
         "out.stats.coverage" => "STA-2",
         "out.stats.divergence" => "STA-3",
+        name if name.starts_with("grad.") => "GRD-1",
         _ => "NUM-11",
     }
 }

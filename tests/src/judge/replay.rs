@@ -14,12 +14,12 @@ mod near_ties;
 pub(super) mod noise;
 
 use fwpkm_reference::rules::Kept;
-use fwpkm_spec::{Data, Label};
+use fwpkm_spec::Data;
 use ndarray::{Array4, ArrayD};
 
 use super::check::{Check, NOT_ASKED, Verdict, unravel};
 use super::choices::wrong_half;
-use super::clauses::clause_of;
+use super::clauses::{clause_in, made_for};
 use super::recorded::Recorded;
 use super::{Declaration, FirstStep};
 use crate::error::Result;
@@ -50,6 +50,8 @@ pub(crate) struct Replayed<'a> {
     pub(crate) choices: Option<&'a Choices>,
     /// Bounds of the half scores of the first tokens by NUM-2: [rows, heads, 2, n].
     pub(crate) initial: Option<Array4<f64>>,
+    /// Whether nothing but gradients is asked for.
+    pub(crate) only_gradients: bool,
 }
 
 impl Replayed<'_> {
@@ -69,6 +71,10 @@ impl Replayed<'_> {
         let reads = self.expected.get("out.reads").and_then(|reads| recorded.real("out.reads", &reads.shape)).is_some();
         let mut checks = Vec::new();
         for (name, expected) in self.expected {
+            let of_gradients = name.starts_with("grad.");
+            if self.only_gradients && !of_gradients {
+                continue;
+            }
             let reported = self.reported.contains(&name);
             let by_stage = name.ends_with(".0") || is_of_layer(name, reads);
             let by_stage = stagewise && by_stage || name.starts_with("out.stats.");
@@ -105,6 +111,11 @@ impl Replayed<'_> {
                 continue;
             }
             let Some(found) = recorded.real(name, &expected.shape) else { continue };
+            if of_gradients && !declared.judges_gradients() {
+                let reason = "gradients are judged in f64 and f32 only";
+                checks.push(Check::without_numbers(&clause, name, Verdict::NotJudged, reason));
+                continue;
+            }
             let bounds = injected.bounds(name, self.expected, declared.numbers);
             let expected_numbers = expected.data.to_f64();
             let pairs: Vec<(f64, f64)> = expected_numbers
@@ -120,15 +131,17 @@ impl Replayed<'_> {
             let found: Vec<f64> = found.iter().copied().collect();
             checks.push(Check::of_numbers(&clause, name, &expected.shape, &pairs, &found, declared.numbers));
         }
-        checks.extend(self.choices(&injected, declared.numbers, skipped));
+        if !self.only_gradients {
+            checks.extend(self.choices(&injected, declared.numbers, skipped));
+        }
         Ok((checks, injected.steps))
     }
 
-    /// The clause of order or state that the case was made for: what goes wrong after the first step is a matter of these.
+    /// The clause of order or state that the case was made for: what goes wrong after the first step is a matter of these. But
+    /// gradients have clauses of their own.
     fn clause(&self, name: &str) -> String {
-        let of_order = |label: &&Label| matches!(label.group().code(), "CHK" | "STR" | "BAT");
-        let made_for = self.problem.clauses.iter().find(of_order);
-        made_for.map_or_else(|| clause_of(name, &self.plan.settings).into(), ToString::to_string)
+        let of_order = if name.starts_with("grad.") { None } else { made_for(self.problem, &["CHK", "STR", "BAT"]) };
+        of_order.unwrap_or_else(|| clause_in(self.problem, name, &self.plan.settings))
     }
 
     /// Whether sub-keys may have been chosen or kept that nothing recorded tells.

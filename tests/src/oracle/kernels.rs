@@ -31,7 +31,17 @@ pub(super) fn problem(scene: &Scene, calls: Option<Vec<usize>>) -> Problem {
     let (settings, rules) = (scene.settings.clone(), scene.rules.clone());
     let plan = Plan { rules, calls, trace: true, ..Plan::one_call(settings) };
     let tables = scene.tables.clone();
-    Problem { name: "scene".into(), clauses: Vec::new(), plan, sequences, tokens, text, tables, projection: None }
+    Problem {
+        name: "scene".into(),
+        clauses: Vec::new(),
+        plan,
+        sequences,
+        tokens,
+        text,
+        tables,
+        projection: None,
+        cotangents: None,
+    }
 }
 
 /// What the kernels give is inside the bounds of f32; what the interpreter refuses, they refuse.     NUM-2 … NUM-7, NUM-11

@@ -66,6 +66,8 @@ pub enum Order {
     TablesPerSequence,
     /// A sequence is read to its end before the next one begins, with the tables that it left.
     SequencesInTurn,
+    /// As specified; but no gradient passes through the tables from one chunk to the one before it.
+    Detached,
 }
 
 /// The events of a run.

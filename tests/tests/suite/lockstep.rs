@@ -50,7 +50,17 @@ fn problem(settings: Settings, tokens: usize, seed: u64) -> Problem {
         mask: Some(normal((tokens, 2), &mut rng).mapv(|x| x < 1.5)),
     });
     let plan = Plan { trace: true, ..Plan::one_call(settings) };
-    Problem { name: "long".into(), clauses: Vec::new(), plan, sequences: 2, tokens, text, tables, projection: None }
+    Problem {
+        name: "long".into(),
+        clauses: Vec::new(),
+        plan,
+        sequences: 2,
+        tokens,
+        text,
+        tables,
+        projection: None,
+        cotangents: None,
+    }
 }
 
 /// The same as a layer of hidden size 5

@@ -4,6 +4,7 @@ mod book;
 mod command;
 mod deviations;
 mod gates;
+mod gradients;
 mod identified;
 mod judge;
 mod lockstep;

@@ -33,7 +33,7 @@ fn problem(kept: Kept, seed: u64) -> Problem {
     plan.rules = Rules { kept, ..Rules::paper() };
     let text = Text::Memory(Tokens { queries, values, gates: None, mask: None });
     let (name, clauses) = ("planted".into(), Vec::new());
-    Problem { name, clauses, plan, sequences: 1, tokens, text, tables, projection: None }
+    Problem { name, clauses, plan, sequences: 1, tokens, text, tables, projection: None, cotangents: None }
 }
 
 fn walked<S: fwpkm_reference::Scalar>(problem: &Problem, exchanged: &[Exchange]) -> Walked<S> {

@@ -29,7 +29,8 @@ fn of_file(path: &PathBuf) -> Recorded {
     let file = CaseFile::open(path).unwrap();
     let name = path.file_stem().unwrap().to_string_lossy();
     let problem = Problem::of_case(&name, &file, Vec::new()).unwrap();
-    let names: Vec<String> = file.file.names().filter(|name| name.starts_with("out.")).map(str::to_string).collect();
+    let names = file.file.names().filter(|name| name.starts_with("out.") || name.starts_with("grad."));
+    let names: Vec<String> = names.map(str::to_string).collect();
     let outputs = names.into_iter().map(|name| (name.clone(), file.file.tensor(&name).unwrap())).collect();
     // torch.cdist takes distances expanded where either side has more than 25 rows.
     let many = file.case.n_subkeys > 25 || file.case.tokens.min(file.case.chunk) > 25;

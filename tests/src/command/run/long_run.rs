@@ -20,7 +20,7 @@ use crate::run::{Outputs, Plan, Session, Totals, token_outputs};
 use crate::settings_file::{RulesFile, SettingsFile};
 use crate::state_file::{Saved, save};
 use crate::store::{FileStore, Store, add, place};
-use crate::trace;
+use crate::{trace, train};
 
 /// A run whose results go to a file as they come.
 pub(super) struct LongRun<S> {
@@ -71,6 +71,9 @@ impl<S: Element> LongRun<S> {
         let divergence = stat("out.stats.divergence");
         let mut tensors = Vec::new();
         if let Some(store) = self.store.take() {
+            if arguments.state.is_none() && self.from == 0 && self.reached == inputs.tokens() {
+                small.extend(self.gradients(inputs)?);
+            }
             tensors = self.write(store, small, inputs, opened)?;
         }
         let steps = self.totals.steps();
@@ -99,6 +102,12 @@ impl<S: Element> LongRun<S> {
             self.save(path)?;
         }
         Ok(document)
+    }
+
+    /// `grad.*` of a whole text with `cotangent.*`, which is read once more for them.
+    fn gradients(&self, inputs: &Inputs) -> Result<Outputs> {
+        let cotangents = inputs.cotangents::<S>()?;
+        cotangents.map_or_else(|| Ok(Outputs::new()), |cotangents| train::gradients(&self.plan, inputs, &cotangents))
     }
 
     /// Completes the output file.

@@ -8,10 +8,11 @@ use fwpkm_spec::Data;
 use rayon::prelude::*;
 
 use super::near_ties::NearTie;
-use super::noise::{LOUD, drawn, noise};
+use super::noise::{LOUD, drawn, noise, noise_of_values, shaken};
 use super::{HALF_SCORES, PAIR_SCORES, Replayed, near_ties};
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::gradients::gradients;
 use crate::judge::check::unravel;
 use crate::judge::recorded::Recorded;
 use crate::judge::{Declaration, walk_of};
@@ -197,6 +198,13 @@ impl Replayed<'_> {
         let mut outputs = of_walk(&walked, self.problem, self.plan)?;
         self.oracle.report(&mut outputs, self.problem, self.plan);
         self.disturb(&mut outputs, declared.numbers, run.number);
+        if declared.judges_gradients() {
+            let mut stages = self.oracle.stages_with(Numbers::F64, declared.distance);
+            stages.keep = Some(noise_of_values::<S>(declared.numbers)[run.number]);
+            let walk = Walk { choices, exchanged, as_specified, ..walk_of(self.plan, stages, self.oracle) };
+            let shake = |place, x| shaken(declared.numbers, run.number, place, x);
+            outputs.extend(gradients(&walk, self.events, self.problem, shake)?);
+        }
         Ok(Seen { known, outputs })
     }
 

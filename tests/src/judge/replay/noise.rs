@@ -3,6 +3,7 @@
 use fwpkm_reference::Scalar;
 
 use crate::numbers::Numbers;
+use crate::reverse::{Reverse, with_value};
 
 /// A number in ±1 drawn from a place and a seed: SplitMix64's output function
 pub(in crate::judge) fn drawn(place: u64, seed: u64) -> f64 {
@@ -18,29 +19,52 @@ fn noisy<S: Scalar, const BITS: i32, const SEED: u64>(x: S) -> S {
     S::from_f64(x.to_f64() * (1.0 + xi * 2f64.powi(-BITS)))
 }
 
+/// The same of a number that remembers how it was computed, which it keeps.
+fn noisy_value<S: Scalar, const BITS: i32, const SEED: u64>(x: Reverse<S>) -> Reverse<S> {
+    with_value(x, noisy::<S, BITS, SEED>(x.value))
+}
+
 /// The first so many of [`noise`] are louder, only to see which choices rounding may turn.
 pub(super) const LOUD: usize = 2;
 
+macro_rules! seeds {
+    ($noisy:ident, $scalar:ident, $bits:literal, $loud:literal) => {
+        [
+            $noisy::<$scalar, $loud, 7>,
+            $noisy::<$scalar, $loud, 8>,
+            $noisy::<$scalar, $bits, 1>,
+            $noisy::<$scalar, $bits, 2>,
+            $noisy::<$scalar, $bits, 3>,
+            $noisy::<$scalar, $bits, 4>,
+            $noisy::<$scalar, $bits, 5>,
+            $noisy::<$scalar, $bits, 6>,
+        ]
+    };
+}
+
+macro_rules! ways {
+    ($numbers:expr, $noisy:ident, $scalar:ident) => {
+        match $numbers {
+            Numbers::F64 => seeds!($noisy, $scalar, 52, 49),
+            Numbers::F32 => seeds!($noisy, $scalar, 23, 20),
+            Numbers::Bf16 => seeds!($noisy, $scalar, 8, 5),
+            Numbers::F16 => seeds!($noisy, $scalar, 11, 8),
+        }
+    };
+}
+
 /// Ways to inject rounding: two of eight times its size, six of its size.
 pub(super) fn noise<S: Scalar>(numbers: Numbers) -> [fn(S) -> S; 8] {
-    macro_rules! seeds {
-        ($bits:literal, $loud:literal) => {
-            [
-                noisy::<S, $loud, 7>,
-                noisy::<S, $loud, 8>,
-                noisy::<S, $bits, 1>,
-                noisy::<S, $bits, 2>,
-                noisy::<S, $bits, 3>,
-                noisy::<S, $bits, 4>,
-                noisy::<S, $bits, 5>,
-                noisy::<S, $bits, 6>,
-            ]
-        };
-    }
-    match numbers {
-        Numbers::F64 => seeds!(52, 49),
-        Numbers::F32 => seeds!(23, 20),
-        Numbers::Bf16 => seeds!(8, 5),
-        Numbers::F16 => seeds!(11, 8),
-    }
+    ways!(numbers, noisy, S)
+}
+
+/// The same of numbers that gradients are computed with.
+pub(super) fn noise_of_values<S: Scalar>(numbers: Numbers) -> [fn(Reverse<S>) -> Reverse<S>; 8] {
+    ways!(numbers, noisy_value, S)
+}
+
+/// What one of these ways does to a product on the way back of gradients, whose number is `place`.
+pub(super) fn shaken(numbers: Numbers, way: usize, place: u64, x: f64) -> f64 {
+    let louder = if way < LOUD { 8.0 } else { 1.0 };
+    x * (1.0 + drawn(place, way as u64 + 1) * 2.0 * louder * numbers.unit_roundoff())
 }
