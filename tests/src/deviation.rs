@@ -23,6 +23,7 @@ mod score;
 mod select;
 mod settings;
 mod steps;
+mod train;
 
 use std::sync::LazyLock;
 
@@ -97,6 +98,8 @@ pub enum Fault {
     Address(address::Fault),
     /// In the two descents.
     Steps(steps::Fault),
+    /// On the way back.
+    Train(train::Fault),
 }
 
 macro_rules! each_fault {
@@ -114,6 +117,7 @@ macro_rules! each_fault {
             Fault::Marginal($inner) => $result,
             Fault::Address($inner) => $result,
             Fault::Steps($inner) => $result,
+            Fault::Train($inner) => $result,
         }
     };
 }
@@ -193,6 +197,8 @@ pub fn all() -> &'static [Deviation] {
             marginal::LIST,
             address::LIST,
             steps::LIST,
+            train::OF_ORDER,
+            train::LIST,
             order::LIST,
             report::LIST,
             settings::LIST,

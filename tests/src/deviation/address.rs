@@ -94,7 +94,7 @@ fn scale<S: Scalar>(mut slopes: Sparse<S>, factor: S) -> Sparse<S> {
 }
 
 /// Another gradient of half scores, from usage and marginal
-fn with_slopes<S: Scalar>(
+pub(super) fn with_slopes<S: Scalar>(
     settings: &Settings,
     rules: &Rules,
     tables: &Tables<S>,

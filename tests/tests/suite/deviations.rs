@@ -56,10 +56,10 @@ fn run(deviation: &'static Deviation, problem: &Problem) -> Option<Outputs> {
     }
 }
 
-/// How far apart the results are that any implementation gives: the largest difference, as a share of its tensor's
+/// How far apart the results and gradients are: the largest difference, as a share of its tensor's
 /// largest number. Tensors of different shapes are left out.
 fn apart(found: &Outputs, expected: &Outputs) -> f64 {
-    let given = expected.iter().filter(|(name, _)| name.starts_with("out."));
+    let given = expected.iter().filter(|(name, _)| name.starts_with("out.") || name.starts_with("grad."));
     given.fold(0.0, |most, (name, expected)| match found.get(name) {
         Some(found) if found.shape == expected.shape => {
             let (found, expected) = (found.data.to_f64(), expected.data.to_f64());

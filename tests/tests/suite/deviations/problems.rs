@@ -1,5 +1,6 @@
 //! Small cases that among them use every choice, so that every deviation shows in one.
 
+use fwpkm::inputs::Cotangents;
 use fwpkm::problem::{Problem, Text, Tokens};
 use fwpkm::run::Plan;
 use fwpkm_reference::projection::{NormedLinear, Projection};
@@ -64,7 +65,17 @@ fn memory(name: &str, settings: Settings, rules: Rules) -> Problem {
     });
     let tables = tables(&mut numbers, &settings);
     let plan = Plan { rules, trace: true, ..Plan::one_call(settings) };
-    Problem { name: name.into(), clauses: Vec::new(), plan, sequences, tokens, text, tables, projection: None }
+    Problem {
+        name: name.into(),
+        clauses: Vec::new(),
+        plan,
+        sequences,
+        tokens,
+        text,
+        tables,
+        projection: None,
+        cotangents: None,
+    }
 }
 
 fn tables(numbers: &mut Numbers, settings: &Settings) -> Tables<f64> {
@@ -120,6 +131,18 @@ fn concentrated(mut problem: Problem) -> Problem {
     one_step(problem)
 }
 
+/// The same with what gradients are asked for.
+fn differentiated(problem: Problem) -> Problem {
+    let mut numbers = Numbers::named(&problem.name);
+    let (reads, tables) = ((problem.sequences, problem.tokens, problem.plan.settings.value_dim), &problem.tables);
+    let cotangents = Cotangents {
+        reads: numbers.array(reads, 1.0),
+        sub_keys: Some(numbers.array(tables.sub_keys.dim(), 1.0)),
+        slot_values: Some(numbers.array(tables.slot_values.dim(), 1.0)),
+    };
+    Problem { cotangents: Some(cotangents), ..problem }
+}
+
 /// A layer with three gate outputs; `scale` is that of its hidden states. With small ones its values are smaller still, so
 /// that the constants of all norms show.
 fn layer(name: &str, settings: Settings, rules: Rules, scale: f64) -> Problem {
@@ -142,7 +165,17 @@ fn layer(name: &str, settings: Settings, rules: Rules, scale: f64) -> Problem {
     let text = Text::Layer { hidden: states, mask: None };
     let tables = tables(&mut numbers, &settings);
     let plan = Plan { rules, trace: true, ..Plan::one_call(settings) };
-    Problem { name: name.into(), clauses: Vec::new(), plan, sequences, tokens, text, tables, projection }
+    Problem {
+        name: name.into(),
+        clauses: Vec::new(),
+        plan,
+        sequences,
+        tokens,
+        text,
+        tables,
+        projection,
+        cotangents: None,
+    }
 }
 
 /// All of them.
@@ -192,6 +225,13 @@ pub(crate) fn all() -> Vec<Problem> {
         ),
         memory("mean to sub-keys", to_sub_keys(), mean()),
         memory("no addressing", Settings { addressing_weight: 0.0, ..decay() }, paper()),
+        differentiated(memory(
+            "gradients",
+            Settings { gradient_clip: Some(0.2), weight_decay: 0.1, ..heads() },
+            paper(),
+        )),
+        differentiated(memory("gradients, carry", carry(1), paper())),
+        differentiated(memory("gradients, to sub-keys", to_sub_keys(), paper())),
         memory("twice addressing", Settings { addressing_weight: 2.0, ..heads() }, paper()),
         tied(memory("ties", heads(), paper())),
         tied(memory("ties kept", heads(), Rules { kept: Kept::Ties, ..paper() })),
