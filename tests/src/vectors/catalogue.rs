@@ -10,6 +10,7 @@ mod read;
 mod score;
 mod select;
 mod stream;
+mod train;
 
 use super::entry::{Entry, Least};
 
@@ -29,6 +30,7 @@ pub fn catalogue() -> Vec<Entry> {
         address::entries,
         chunk::entries,
         stream::entries,
+        train::entries,
         large::entries,
     ];
     topics.into_iter().flat_map(|entries| entries()).collect()

@@ -8,11 +8,11 @@ use ndarray::{Array1, ArrayD, IxDyn};
 
 use super::course::{After, Course, Row};
 use super::draw::{Draw, Grid};
-use super::entry::{Entry, Queries};
+use super::entry::{Asked, Entry, Queries};
 use super::tables::{Initial, draw_initial};
 use crate::error::{Error, Result};
 
-/// Inputs by name without `in.`, all numbers exact in f32.
+/// Inputs by name without `in.`, `cotangent.*` in full; all numbers exact in f32.
 #[derive(Clone, Debug)]
 pub struct Composed {
     /// Stored tensors.
@@ -33,7 +33,29 @@ pub fn compose(entry: &Entry) -> Result<Composed> {
     let mut draw = Draw::new(entry.inputs.seed);
     let initial = draw_initial(&mut draw, &entry.settings, &entry.inputs)?;
     let text = draw_text(&mut draw, entry, &initial)?;
-    tensors(entry, initial, &text)
+    let mut composed = tensors(entry, initial, &text)?;
+    draw_cotangents(&mut draw, entry, &mut composed)?;
+    Ok(composed)
+}
+
+/// What an outer loss takes of reads and last tables
+fn draw_cotangents(draw: &mut Draw, entry: &Entry, composed: &mut Composed) -> Result<()> {
+    let grid = Grid { most: 16, unit: 0.125 };
+    let shapes = [
+        ("cotangent.reads", vec![entry.sequences, entry.tokens, entry.settings.value_dim]),
+        ("cotangent.sub_keys", composed.tensors["sub_keys"].shape().to_vec()),
+        ("cotangent.slot_values", vec![entry.settings.slots(), entry.settings.value_dim]),
+    ];
+    let asked = match entry.inputs.cotangents {
+        Asked::Nothing => 0,
+        Asked::Reads => 1,
+        Asked::ReadsAndTables => 3,
+    };
+    for (name, shape) in shapes.into_iter().take(asked) {
+        let numbers = draw.numbers(grid, shape.iter().product());
+        composed.tensors.insert(name.into(), ArrayD::from_shape_vec(shape, numbers)?);
+    }
+    Ok(())
 }
 
 /// Where drawing may go back to: so many tokens, and the courses after them.

@@ -93,6 +93,19 @@ pub struct Inputs {
     pub period: usize,
     /// The maps of a layer, and its hidden states.
     pub layer: Option<LayerInputs>,
+    /// What gradients are asked for.
+    pub cotangents: Asked,
+}
+
+/// What an outer loss is a sum of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// There is none.
+    Nothing,
+    /// Reads.
+    Reads,
+    /// Reads and the last tables.
+    ReadsAndTables,
 }
 
 /// How a table is drawn.
@@ -205,6 +218,7 @@ pub fn entry(name: &'static str, clauses: &[&'static str], purpose: &'static str
             mask: &[],
             period: 0,
             layer: None,
+            cotangents: Asked::Nothing,
         },
         least: Least::WIDE,
         ties: false,
@@ -315,6 +329,11 @@ impl Entry {
     /// A mask, one line for each sequence.
     pub fn mask(self, mask: &'static [&'static str]) -> Self {
         self.draw(|inputs| inputs.mask = mask)
+    }
+
+    /// Gradients of a sum of the reads, and of the last tables.
+    pub fn differentiated(self, cotangents: Asked) -> Self {
+        self.draw(|inputs| inputs.cotangents = cotangents)
     }
 
     /// Other margins.

@@ -34,13 +34,16 @@ pub struct Exported {
     pub clauses: Vec<String>,
     /// Shapes of the outputs it asks for.
     pub outputs: BTreeMap<String, Vec<usize>>,
+    /// Shapes of the gradients that may be given as well.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gradients: BTreeMap<String, Vec<usize>>,
     /// Shapes of the stage tensors that may be given as well.
     pub stages: BTreeMap<String, Vec<usize>>,
 }
 
 const READ_ME: &str = "Each file holds a case (metadata `case`) and its inputs in.*; SPEC.md, \"Tensors\" and \"Case files\", \
                        says what they mean. Write the outputs listed here, under these names, to a safetensors file of \
-                       the same name; stages are optional.";
+                       the same name; gradients and stages are optional.";
 
 /// Writes the inputs of every vector that the rules of these folders give, and `index.json`.
 ///
@@ -85,6 +88,7 @@ fn export_one(root: &Path, vector: &Vector) -> Result<Exported> {
         purpose: vector.certificate.purpose.clone(),
         clauses: vector.certificate.clauses.clone(),
         outputs: shapes(&vector.outputs, "out."),
+        gradients: shapes(&vector.outputs, "grad."),
         stages: shapes(&vector.outputs, "trace."),
     })
 }

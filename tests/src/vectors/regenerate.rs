@@ -1,5 +1,6 @@
 //! The files of a folder against the catalogue: checked, or written anew where they differ.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fwpkm_spec::certificate::Margins;
@@ -12,6 +13,7 @@ use super::entry::Entry;
 use super::vector::{Vector, vectors};
 use crate::error::{Error, Result};
 use crate::implementation::Implementation;
+use crate::inputs::is_given;
 use crate::judge::{Check, Declaration, Distance, is_in_one_step, judge};
 use crate::numbers::Numbers;
 use crate::run::Outputs;
@@ -125,7 +127,7 @@ fn difference(path: &Path, vector: &Vector) -> Result<Option<String>> {
     let outputs: Outputs = file
         .file
         .names()
-        .filter(|name| !name.starts_with("in."))
+        .filter(|name| !is_given(name))
         .map(|name| Ok((name.to_string(), file.file.tensor(name)?)))
         .collect::<Result<_>>()?;
     for difference in [of_statements(&file, vector), of_inputs(&file, vector), of_outputs(&outputs, vector)] {
@@ -166,8 +168,8 @@ fn certifies(found: &Certificate, expected: &Certificate) -> bool {
 }
 
 fn of_inputs(file: &CaseFile, vector: &Vector) -> Result<Option<String>> {
-    let inputs = file.file.names().filter(|name| name.starts_with("in."));
-    if !inputs.eq(vector.inputs.keys()) {
+    let inputs: BTreeSet<&str> = file.file.names().filter(|name| is_given(name)).collect();
+    if !inputs.into_iter().eq(vector.inputs.keys()) {
         return Ok(Some("it has other inputs".into()));
     }
     for (name, expected) in &vector.inputs {

@@ -15,7 +15,7 @@ use super::compose::{Composed, compose, is_exact_everywhere};
 use super::entry::{Entry, Folder};
 use super::margin;
 use crate::error::{Error, Result};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, in_full};
 use crate::problem::Problem;
 use crate::run::{Outputs, Plan, Session, run};
 use crate::settings_file::{RulesFile, settings_of_case};
@@ -31,11 +31,11 @@ pub struct Vector {
     pub case: Case,
     /// What it certifies.
     pub certificate: Certificate,
-    /// `in.*` that are stored.
+    /// `in.*` that are stored, and `cotangent.*`.
     pub inputs: Outputs,
     /// `in.*` given by the closed form.
     pub closed_form: BTreeMap<String, ClosedForm>,
-    /// `out.*`, and `trace.*` where they are small.
+    /// `out.*`, `grad.*`, and `trace.*` where they are small.
     pub outputs: Outputs,
     /// The case in memory.
     pub problem: Problem,
@@ -89,8 +89,8 @@ fn vector(entry: &Entry, composed: &Composed, folder: Folder, rules: &Rules) -> 
     let labels = entry.clauses.iter().filter_map(|label| label.parse().ok()).collect();
     let name = format!("{}/{}", folder.name(), entry.name);
     let problem = Problem::new(&name, labels, plan, &inputs)?;
-    let stored = composed.tensors.iter().map(|(name, tensor)| (format!("in.{name}"), narrowed(tensor)));
-    let closed_form = composed.closed_form.iter().map(|(name, table)| (format!("in.{name}"), table.clone()));
+    let stored = composed.tensors.iter().map(|(name, tensor)| (in_full(name), narrowed(tensor)));
+    let closed_form = composed.closed_form.iter().map(|(name, table)| (in_full(name), table.clone()));
     Ok(Vector {
         folder,
         name: entry.name.to_string(),

@@ -70,6 +70,7 @@ pub(crate) fn shown_in(clause: &str) -> Vec<&'static str> {
         ("PRJ", "5") => vec!["out.gates", "out.layer"],
         ("PRJ", _) => vec!["out.layer", "out.reads", "out.slot_values"],
         ("OUT", _) => vec!["out.layer", "out.hidden"],
+        ("GRD", _) => vec!["grad."],
         _ => vec!["out.reads", "out.slot_values", "out.sub_keys"],
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use fwpkm::deviation;
 use fwpkm::implementation::Implementation;
+use fwpkm::inputs::is_given;
 use fwpkm::numbers::Numbers;
 use fwpkm::run::Outputs;
 use fwpkm::vectors::collection::{FOLDER, Vector, vectors};
@@ -22,7 +23,7 @@ struct Recorded {
 fn recorded() -> Vec<Recorded> {
     let open = |vector: Vector| {
         let file = CaseFile::open(Path::new(FOLDER).join(&vector.name).with_extension("safetensors")).unwrap().file;
-        let results = file.names().filter(|name| !name.starts_with("in."));
+        let results = file.names().filter(|name| !is_given(name));
         let outputs = results.map(|name| (name.to_string(), file.tensor(name).unwrap())).collect();
         Recorded { vector, outputs }
     };
@@ -83,7 +84,7 @@ fn the_interpreter_is_within_the_stated_bounds() {
     }
 }
 
-/// Who compares slots and bounds of `out.*`, and nothing else, sees every deviation.
+/// Who compares slots and bounds of `out.*` and `grad.*`, and nothing else, sees every deviation.
 #[test]
 fn the_stated_bounds_alone_show_every_deviation() {
     let recorded = recorded();
@@ -93,7 +94,8 @@ fn the_stated_bounds_alone_show_every_deviation() {
             let run = || Implementation::deviating(deviation).run(&recorded.vector.problem, Numbers::F32).ok();
             made_for
                 && run().is_some_and(|outputs| {
-                    let results: Outputs = outputs.into_iter().filter(|(name, _)| name.starts_with("out.")).collect();
+                    let of_results = |name: &str| name.starts_with("out.") || name.starts_with("grad.");
+                    let results: Outputs = outputs.into_iter().filter(|(name, _)| of_results(name)).collect();
                     results.get("out.indices") != recorded.outputs.get("out.indices")
                         || recorded.ratios(&results, Numbers::F32).values().any(|ratio| *ratio > 1.0)
                 })
