@@ -127,14 +127,14 @@ pub struct Gradients<S> {
     pub queries: Array3<S>,
     /// ∂E/∂v, as a target; what a layer does with its values beside the memory is not in it.
     pub values: Array3<S>,
-    /// ∂E/∂g, where there were gates.
+    /// ∂E/∂g, where any call had gates; of tokens without, at the gate 1 that they count as.
     pub gates: Option<Array2<S>>,
     /// ∂E of the first tables, and of those that replaced them.
     pub tables: Tables<S>,
 }
 
 impl<S: Scalar> Tape<S> {
-    /// An empty tape.
+    /// An empty tape. The way back is that of the specification's stages: of a memory with others it gives no gradients.
     ///
     /// # Errors   `Error::Shape` where tokens are queued: they were read before the tape began
     pub fn new(memory: Memory<S>) -> Result<Self> {

@@ -54,7 +54,8 @@ pub fn sub_key_gradient_back<S: Scalar>(
                     let difference = Zip::from(query).and(key).map_collect(|&q, &k| q - k);
                     let along = sum_over(difference.view(), adjoint, |difference, adjoint| difference * adjoint);
                     *slope = two * along / x;
-                    let (straight, bent) = (u * two / x, u * four * along / (x * x));
+                    // As a square of x the divisor would underflow.
+                    let (straight, bent) = (u * two / x, u * four * along / x / x);
                     let to_key = back.sub_keys.slice_mut(s![head, half, *sub_key, ..]);
                     Zip::from(&mut to_query).and(to_key).and(&difference).and(adjoint).for_each(
                         |q, k, &difference, &adjoint| {

@@ -3,8 +3,10 @@
 mod properties;
 
 use approx::assert_abs_diff_eq;
+use fwpkm_reference::address::Sparse;
 use fwpkm_reference::settings::{Activation, Border, Score, WeightsOver};
-use fwpkm_reference::train::{addressing::entropy_curvature, descend_back};
+use fwpkm_reference::train::addressing::{entropy_curvature, sub_key_gradient_back};
+use fwpkm_reference::train::descend_back;
 use fwpkm_reference::{Cotangents, Error, Gradients, Memory, Rules, Settings, Tables, Tape};
 use ndarray::{Array2, Array3, Array4, arr2, arr3};
 use ndarray_rand::RandomExt;
@@ -310,6 +312,20 @@ fn grd_6_without_addressing_sub_keys_pass_as_they_are() {
     let found = gradients(&settings, &start, &text, &asked);
     assert_eq!(bits(&found.tables.sub_keys), bits(&asked.tables.unwrap().sub_keys));
     assert!(found.queries.iter().chain(&found.values).all(|&x| x == 0.0));
+}
+
+// At a hit X is ε, whose square is no f32; the slope is 2Ḡ/ε.
+#[test]
+fn grd_6_a_hit_with_the_smallest_epsilon_has_a_gradient() {
+    let epsilon = 2.0_f64.powi(-80);
+    let settings = Settings { score: Score::InverseDistance { epsilon }, ..grid(2, 1, 0) };
+    let (sub_keys, adjoint) = (Array4::<f32>::ones((1, 2, 2, 1)), Array4::from_elem((1, 2, 2, 1), 2.0_f32.powi(-20)));
+    let mut slopes = Sparse::empty(1, 1);
+    slopes.lists[0].push((0, 0.5));
+    let back = sub_key_gradient_back(&settings, &sub_keys, &Array4::ones((1, 1, 2, 1)), &slopes, &adjoint);
+    assert_eq!(back.slopes.lists[0], [(0, 0.0)]);
+    assert_eq!(back.queries.into_iter().collect::<Vec<_>>(), [2.0_f32.powi(60), 0.0]);
+    assert_eq!(back.sub_keys.into_iter().collect::<Vec<_>>(), [-(2.0_f32.powi(60)), 0.0, 0.0, 0.0]);
 }
 
 // The option off, the values never reach the sub-keys; on, they do, and divided by B·pairs·d_v under the mean.

@@ -99,7 +99,11 @@ proptest! {
         // A power of two changes no rounding.
         let (once, twice) = (of(1.0), of(2.0));
         prop_assert_eq!(bits(&(&once.queries * 2.0)), bits(&twice.queries));
+        prop_assert_eq!(bits(&(&once.values * 2.0)), bits(&twice.values));
+        prop_assert_eq!(once.gates.map(|gates| bits(&(gates * 2.0))), twice.gates.map(|gates| bits(&gates)));
+        prop_assert_eq!(bits(&(&once.tables.sub_keys * 2.0)), bits(&twice.tables.sub_keys));
         prop_assert_eq!(bits(&(&once.tables.slot_values * 2.0)), bits(&twice.tables.slot_values));
+        prop_assert!(twice.tables.slot_values.iter().any(|&x| x != 0.0));
     }
 
     // What comes later moves nothing before it.
