@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::deviation::{self, Deviation};
+use crate::deviation::{self, Change, Deviation};
 use crate::implementation::Implementation;
 use crate::judge::{Declaration, Judgement, Verdict, judge};
 use crate::numbers::Numbers;
@@ -316,8 +316,13 @@ fn pairs(deviations: &[&'static Deviation]) -> Vec<Implementation> {
     pairs
 }
 
-/// Whether these can be had at once: no two replace the same stage.
+/// Whether these can be had at once: no two replace the same stage, or the order of steps.
 pub fn compose(deviations: &[&Deviation]) -> bool {
-    let stages = ["project", "score", "select", "read", "output", "memorize", "address", "order"];
-    stages.iter().all(|stage| deviations.iter().filter(|deviation| deviation.change.is_of(stage)).count() <= 1)
+    let at_most_one = |replaces: &dyn Fn(Change) -> bool| {
+        deviations.iter().filter(|deviation| replaces(deviation.change)).count() <= 1
+    };
+    let stages =
+        ["project", "score", "select", "weigh", "read", "output", "memorize", "address", "value_step", "sub_key_step"];
+    stages.iter().all(|stage| at_most_one(&|change| change.is_of(stage)))
+        && at_most_one(&|change| change.order().is_some())
 }

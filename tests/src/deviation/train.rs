@@ -19,11 +19,14 @@ pub(super) const OF_ORDER: &[Deviation] = &[Deviation {
     name: "grd-1-tables-detached-after-each-step",
     clause: "GRD-1",
     instead: "no gradient passes from one chunk to the one before it, where GRD-1 goes through every step",
-    source: SLIP,
+    source: PORTS,
     change: Change::Order(Order::Detached),
 }];
 
 faults! { Train {
+    Steps "grd-1-steps-are-constant" "GRD-1"
+        "both steps are taken for constants where GRD-1 differentiates their gradients too" SLIP
+        { value_step: |s, x, g| descend(s, x, g.constant()), sub_key_step: |s, x, g| descend(s, x, g.constant()) }
     ClipPasses "grd-2-clipped-elements-pass" "GRD-2"
         "a gradient that was clipped passes as if it were not, where GRD-2 stops it" SLIP
         { value_step: |s, x, g| as_if(descend(s, x, g), descend(&unclipped(s), x, g)),
@@ -36,22 +39,22 @@ faults! { Train {
         "reads pass nothing to their weights where GRD-3 does" SLIP
         { read: |values, slots, weights| read(values, slots, constant(&weights).view()) }
     ReadValues "grd-3-slot-values-of-reads-are-constant" "GRD-3"
-        "reads pass nothing to the slot values where GRD-3 does" PORTS
+        "reads pass nothing to the slot values where GRD-3 does" SLIP
         { read: |values, slots, weights| read(constant(&values).view(), slots, weights) }
     Denominator "grd-3-sum-of-weights-is-constant" "GRD-3"
         "the weights' derivative leaves out their sum where GRD-3 has MEM-6's" SLIP
         { weigh: |s, x| with_constant_sum(s, x) }
     ScoreSubKeys "grd-4-sub-keys-of-scores-are-constant" "GRD-4"
-        "scores pass nothing to the sub-keys where GRD-4 does" PORTS
+        "scores pass nothing to the sub-keys where GRD-4 does" SLIP
         { score: |s, keys, queries| half_scores(s, constant(&keys).view(), queries) }
     ScoreQueries "grd-4-queries-of-scores-are-constant" "GRD-4"
         "scores pass nothing to the queries where GRD-4 does" SLIP
         { score: |s, keys, queries| half_scores(s, keys, constant(&queries).view()) }
     ValueStep "grd-5-value-step-is-constant" "GRD-5"
-        "the value step is taken for a constant where GRD-5 goes through it" PORTS
+        "the value step is taken for a constant where GRD-5 goes through it" SLIP
         { value_step: |s, x, g| descend(s, x, g.constant()) }
     Targets "grd-5-targets-are-constant" "GRD-5"
-        "the value step passes nothing to its targets where GRD-5 does" PORTS
+        "the value step passes nothing to its targets where GRD-5 does" SLIP
         { memorize: |s, r, t, c, g, n| memorize(s, r, t, &with_constant_targets(c), g, n) }
     Gates "grd-5-gates-are-constant" "GRD-5"
         "the value step passes nothing to the gates where GRD-5 does" SLIP
@@ -63,7 +66,7 @@ faults! { Train {
         "the value step passes nothing to the weights it multiplies with, where GRD-5 does" SLIP
         { memorize: |s, r, t, c, g, n| with_constant_weights(s, r, t, c, g, n) }
     SubKeyStep "grd-6-sub-key-step-is-constant" "GRD-6"
-        "the sub-key step is taken for a constant where GRD-6 goes through it" PORTS
+        "the sub-key step is taken for a constant where GRD-6 goes through it" SLIP
         { sub_key_step: |s, x, g| descend(s, x, g.constant()) }
     Marginal "grd-6-marginal-is-constant" "GRD-6"
         "p̄ is taken for a constant in the sub-key step where GRD-6 goes through it" SLIP

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use fwpkm::deviation::{self, Deviation};
+use fwpkm::deviation::{self, Change, Deviation};
 use fwpkm::identify::{Identification, compose};
 use fwpkm::implementation::Implementation;
 use fwpkm::judge::Verdict;
@@ -20,6 +20,7 @@ const SETS: &[(&[&str], &str)] = &[];
 const UNNAMED_PAIRS: &[(&str, &str, &str)] = &[
     ("mem-2-reported-loss-without-gate", "bat-4-never-writes", "without writes there is no loss to report"),
     ("mem-4-first-head-only", "bat-4-never-writes", "without writes the gradient changes nothing"),
+    ("bat-4-never-writes", "mem-4-samples-per-pair", "without writes the factor changes nothing"),
 ];
 
 /// How many pairs are sampled.
@@ -159,6 +160,16 @@ fn kept(path: &str, text: &str) {
     let line = found.lines().zip(text.lines()).find(|(a, b)| a != b);
     let again = "BLESS=1 cargo test -p fwpkm --test suite gates writes it anew";
     assert!(found == text, "{} is not what the test gives, first at {line:?}; {again}", path.display());
+}
+
+/// Of two that replace the same, only one would be seen.
+#[test]
+fn nothing_composes_with_itself() {
+    for deviation in deviation::all() {
+        if matches!(deviation.change, Change::Stage(_) | Change::Order(_)) {
+            assert!(!compose(&[deviation, deviation]), "{}", deviation.name);
+        }
+    }
 }
 
 /// Pairs of deviations of different clauses, sampled evenly from all that compose, are named as that pair.
