@@ -224,7 +224,7 @@ impl<'a> Inputs<'a> {
 
     /// What the gradients of the inputs are asked for; none where there is no `cotangent.*`.               [GRD-1]
     ///
-    /// # Errors   a layer, whose projections have no gradients here
+    /// # Errors   a layer, whose projections have no gradients here; another shape than that of the result; `Error::NotFinite`
     pub fn cotangents<S: Element>(&self) -> Result<Option<Cotangents<S>>> {
         let has = |name: &str| self.source.shape(name).is_some();
         let [reads, sub_keys, slot_values] = COTANGENTS;
@@ -235,13 +235,25 @@ impl<'a> Inputs<'a> {
             let reason = "cotangent.* are of a bare memory; with in.hidden there are no gradients to be had".into();
             return Err(Error::Usage { reason });
         }
-        let width = self.source.shape("values").and_then(|shape| shape.last().copied()).unwrap_or(0);
-        let none = || Array3::from_elem((self.sequences, self.tokens, width), S::ZERO);
+        let of = |name: &str| self.source.shape(name).unwrap_or_default();
+        let of_reads = [self.sequences, self.tokens, of("values").last().copied().unwrap_or(0)];
+        let none = || Array3::from_elem(of_reads, S::ZERO);
         Ok(Some(Cotangents {
-            reads: if has(reads) { required::<S, Ix3>(self.source, reads)? } else { none() },
-            sub_keys: if has(sub_keys) { Some(required::<S, Ix4>(self.source, sub_keys)?) } else { None },
-            slot_values: if has(slot_values) { Some(required::<S, Ix2>(self.source, slot_values)?) } else { None },
+            reads: self.cotangent::<S, Ix3>(reads, &of_reads)?.unwrap_or_else(none),
+            sub_keys: self.cotangent::<S, Ix4>(sub_keys, &of("sub_keys"))?,
+            slot_values: self.cotangent::<S, Ix2>(slot_values, &of("slot_values"))?,
         }))
+    }
+
+    fn cotangent<S: Element, D: Dimension>(&self, name: &'static str, shape: &[usize]) -> Result<Option<Array<S, D>>> {
+        let Some(found) = self.source.shape(name) else { return Ok(None) };
+        if found != shape {
+            let expected = format!("{shape:?}, the shape of the result");
+            return Err(fwpkm_reference::Error::Shape { tensor: name, expected, found }.into());
+        }
+        let numbers = required::<S, D>(self.source, name)?;
+        fwpkm_reference::numerics::check_finite(name, numbers.view())?;
+        Ok(Some(numbers))
     }
 
     fn cube<S: Element>(&self, name: &str, from: usize, to: usize) -> Result<Array3<S>> {

@@ -70,7 +70,7 @@ pub struct Judgement {
     pub unknown: Vec<String>,
     /// Tensors that were not recorded.
     pub missing: Vec<String>,
-    /// Clauses of results among these; those of gradients where there is none.
+    /// Clauses of results among these, and of gradients.
     #[serde(skip)]
     pub lacking: BTreeSet<String>,
     /// Tokens and steps of the case.
@@ -84,6 +84,13 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// Results that were not recorded; gradients only where some were.
+    pub fn missing_results(&self) -> impl Iterator<Item = &str> {
+        let differentiated = self.checks.iter().any(|check| check.tensor.starts_with("grad."));
+        let missing = self.missing.iter().map(String::as_str);
+        missing.filter(move |name| name.starts_with("out.") || differentiated && name.starts_with("grad."))
+    }
+
     /// Differs if anything does; conforms if something was judged.
     pub fn verdict(&self) -> Verdict {
         let any = |verdict| self.checks.iter().any(|check| check.verdict == verdict);
@@ -141,7 +148,9 @@ pub fn judge(
                 ..walk_of(&plan, oracle.stages::<Reverse<f64>>(Numbers::F64), oracle)
             };
             let mut computed = of_walk(walked, &problem, &plan)?;
-            computed.extend(gradients(&followed, &events, &problem, |_, x| x)?);
+            if has_gradients(outputs) {
+                computed.extend(gradients(&followed, &events, &problem, |_, x| x)?);
+            }
             computed
         }
         None => oracle.run(&problem, Numbers::F64)?,
@@ -156,7 +165,7 @@ pub fn judge(
     let faulty: Vec<String> = checks.iter().map(|check| check.tensor.clone()).collect();
     checks.extend(of_stages.into_iter().filter(|check| !reported.contains(&&check.tensor)));
     let in_one_step = first.is_all_of(&problem) && walk.order == Order::Specification;
-    if !in_one_step || !reported.is_empty() || gradients_of(outputs).next().is_some() {
+    if !in_one_step || !reported.is_empty() || has_gradients(outputs) {
         let (walked, expected, choices) = (walked.as_ref(), &expected, choices.as_ref());
         let replayed = replay::Replayed {
             problem: &problem,
@@ -187,10 +196,12 @@ pub fn judge(
         number += 1;
         number <= as_such || !faulty.contains(&check.tensor)
     });
-    let missing: Vec<String> = expected.keys().filter(|name| !outputs.contains_key(*name)).cloned().collect();
+    let mut asked: BTreeSet<String> = expected.keys().cloned().collect();
+    asked.extend(crate::gradients::names(&problem).into_iter().map(Into::into));
+    let missing: Vec<String> = asked.into_iter().filter(|name| !outputs.contains_key(name)).collect();
     let results = missing.iter().filter(|name| name.starts_with("out."));
     let mut lacking: BTreeSet<String> = results.map(|name| clause(name)).collect();
-    if gradients_of(outputs).next().is_none() {
+    if missing.iter().any(|name| name.starts_with("grad.")) {
         let of_gradients = problem.clauses.iter().filter(|label| label.group().code() == "GRD");
         lacking.extend(of_gradients.map(ToString::to_string));
     }
@@ -209,9 +220,9 @@ pub fn judge(
     })
 }
 
-/// The names of recorded gradients.
-fn gradients_of(outputs: &Outputs) -> impl Iterator<Item = &String> {
-    outputs.keys().filter(|name| name.starts_with("grad."))
+/// Whether any gradient is recorded: only then they are asked for.
+fn has_gradients(outputs: &Outputs) -> bool {
+    outputs.keys().any(|name| name.starts_with("grad."))
 }
 
 /// Refuses outputs of which no result could be judged: a misspelt name, or those of another case.

@@ -102,15 +102,15 @@ impl Report {
     /// Results that were not recorded, each with the number of vectors that ask for it and have others.
     pub fn missing(&self) -> BTreeMap<&str, usize> {
         let mut missing = BTreeMap::new();
-        for name in self.cases.iter().flat_map(|case| &case.missing).filter(|name| name.starts_with("out.")) {
-            *missing.entry(name.as_str()).or_default() += 1;
+        for name in self.cases.iter().flat_map(Judgement::missing_results) {
+            *missing.entry(name).or_default() += 1;
         }
         missing
     }
 
     /// Judged vectors of which not every result was recorded.
     pub fn incomplete(&self) -> impl Iterator<Item = &Judgement> {
-        self.cases.iter().filter(|case| case.missing.iter().any(|name| name.starts_with("out.")))
+        self.cases.iter().filter(|case| case.missing_results().next().is_some())
     }
 
     /// Whether everything that was asked for was recorded and judged: every vector, and every result of it.

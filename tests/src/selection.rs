@@ -88,10 +88,11 @@ impl Choices {
         Some(Self { slots, half_indices, selected: Some(selected) })
     }
 
-    /// Puts these choices in the place of a reading's own where another rule made them.
+    /// Puts these choices in the place of a reading's own where another rule made them: with their scores, which change as the
+    /// reading's own scores of these sub-keys do.
     ///
     /// # Shapes   as [`Choices::adopt`]
-    pub fn adopt_whole<S: Scalar>(&self, range: Range<usize>, selected: &mut Selected<S>) {
+    pub fn adopt_whole<S: Scalar>(&self, range: Range<usize>, scores: &Array4<S>, selected: &mut Selected<S>) {
         let Some(whole) = &self.selected else { return };
         let sequences = self.slots.dim().1;
         for row in 0..selected.slots.dim().0 {
@@ -113,10 +114,17 @@ impl Choices {
             ]));
             selected.ranks.slice_mut(s![row, .., .., ..]).assign(&whole.ranks.slice(s![from, .., .., ..]));
             selected.slots.slice_mut(s![row, .., ..]).assign(&whole.slots.slice(s![from, .., ..]));
-            let half_scores = whole.half_scores.slice(s![from, .., .., ..]).mapv(S::from_f64);
-            selected.half_scores.slice_mut(s![row, .., .., ..]).assign(&half_scores);
-            let pair_scores = whole.pair_scores.slice(s![from, .., ..]).mapv(S::from_f64);
-            selected.pair_scores.slice_mut(s![row, .., ..]).assign(&pair_scores);
+            let half_indices = whole.half_indices.slice(s![from, .., .., ..]);
+            for ((head, half, place), &sub_key) in half_indices.indexed_iter() {
+                let score = following(whole.half_scores[[from, head, half, place]], scores[[row, head, half, sub_key]]);
+                selected.half_scores[[row, head, half, place]] = score;
+            }
+            for ((head, place), &score) in whole.pair_scores.slice(s![from, .., ..]).indexed_iter() {
+                let slot = whole.slots[[from, head, place]];
+                let n = scores.dim().3;
+                let of_halves = scores[[row, head, 0, slot / n]] + scores[[row, head, 1, slot % n]];
+                selected.pair_scores[[row, head, place]] = following(score, of_halves);
+            }
         }
     }
 
@@ -219,4 +227,10 @@ fn adopt_one<S: Scalar>(
         }
     }
     gap
+}
+
+/// This number, which changes as another does
+fn following<S: Scalar>(number: f64, other: S) -> S {
+    // Where both are the same the difference would only add to a bound.
+    if other.to_f64() == number { other } else { S::from_f64(number) + (other - other.constant()) }
 }

@@ -185,7 +185,7 @@ impl<S: Scalar> Walk<'_, S> {
             if self.as_specified {
                 gaps = choices.adopt(range, &reading.scores, &mut reading.selected);
             } else {
-                choices.adopt_whole(range, &mut reading.selected);
+                choices.adopt_whole(range, &reading.scores, &mut reading.selected);
             }
             let kept = |x: S| self.stages.keep.map_or(x, |keep| keep(x));
             reading.selected.pair_scores.mapv_inplace(kept);

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     /// How it takes distances: direct, or expanded as torch.cdist does
     #[arg(long, value_name = "FORM", value_parser = distance)]
     distance: Option<Distance>,
-    /// Exit status 1 also where something asked for was not recorded: a vector, or an out.* of one
+    /// Exit status 1 also where something asked for was not recorded: a vector, an out.* of one, or a grad.* beside others
     #[arg(long, value_name = "WHAT")]
     require: Option<Required>,
     /// Folder of the vectors; default: those that came with the source

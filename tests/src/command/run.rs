@@ -24,8 +24,8 @@ use opened::Opened;
 ///
 /// Reads in.* from a safetensors file (names and shapes: SPEC.md, "Tensors") and gives reads, indices, weights, losses,
 /// tables and slot statistics. Settings come from the file's case, or from --settings. Tokens are read and results written
-/// chunk by chunk, so a text may be much longer than memory. With cotangent.* in the file, a run over the whole text also gives
-/// grad.* (GRD-1), for which all of it is held.
+/// chunk by chunk, so a text may be much longer than memory. With cotangent.* in the file, a run over the whole text with --output
+/// and without --state also writes grad.* (GRD-1), for which all of it is held.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A safetensors file with in.*
@@ -139,6 +139,8 @@ fn run_as<S: Element>(arguments: &Arguments, file: TensorFile) -> Result<Documen
         Some(saved) => Session::resumed(&plan, &inputs, saved.state)?,
         None => Session::new(&plan, &inputs)?,
     };
+    // Refused before anything is read.
+    inputs.cotangents::<S>()?;
     let store = arguments.output.as_deref().map(FileStore::create).transpose()?;
     let mut long = LongRun { plan, session, totals: Totals::default(), store, from, reached: from };
     match (long.feed(&inputs, to), &arguments.save) {

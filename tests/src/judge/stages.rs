@@ -234,7 +234,7 @@ impl<const D: u32> Stagewise<'_, D> {
         let rows = scores.dim().0;
         match &self.choices {
             _ if self.oracle.selects_as_specified() => {}
-            Some(choices) => choices.adopt_whole(0..rows / self.problem.sequences, &mut selected),
+            Some(choices) => choices.adopt_whole(0..rows / self.problem.sequences, &scores, &mut selected),
             None => self.follow(&scores, &mut selected, &[heads, k]),
         }
         self.half_choices(&scores, &mut selected, &[heads, 2, k], rows);

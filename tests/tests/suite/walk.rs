@@ -25,8 +25,9 @@ fn a_walk_gives_the_bits_of_a_run() {
         let (results, gradients): (Outputs, Outputs) =
             ran.into_iter().partition(|(name, _)| !name.starts_with("grad."));
         for (name, tensor) in &gradients {
-            let walked = walked.remove(name).unwrap_or_else(|| panic!("no {name} of {}", path.display())).data.to_f64();
-            let ran = tensor.data.to_f64();
+            let walked = walked.remove(name).unwrap_or_else(|| panic!("no {name} of {}", path.display()));
+            assert_eq!(walked.shape, tensor.shape, "{name} of {}", path.display());
+            let (walked, ran) = (walked.data.to_f64(), tensor.data.to_f64());
             let largest = ran.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
             for (found, expected) in walked.iter().zip(&ran) {
                 assert_abs_diff_eq!(found, expected, epsilon = 1e-13 * largest);

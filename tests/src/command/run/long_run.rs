@@ -69,10 +69,14 @@ impl<S: Element> LongRun<S> {
         let stat = |name: &str| small.get(name).and_then(|tensor| tensor.data.to_f64().first().copied()).unwrap_or(0.0);
         let (collision_rate, coverage) = (stat("out.stats.collision_rate"), stat("out.stats.coverage"));
         let divergence = stat("out.stats.divergence");
-        let mut tensors = Vec::new();
+        let (mut tensors, mut refused) = (Vec::new(), None);
         if let Some(store) = self.store.take() {
-            if arguments.state.is_none() && self.from == 0 && self.reached == inputs.tokens() {
-                small.extend(self.gradients(inputs)?);
+            if self.has_gradients(arguments, inputs) {
+                match self.gradients(inputs) {
+                    Ok(gradients) => small.extend(gradients),
+                    // What was read is kept; the error is still the result.
+                    Err(error) => refused = Some(error),
+                }
             }
             tensors = self.write(store, small, inputs, opened)?;
         }
@@ -101,7 +105,12 @@ impl<S: Element> LongRun<S> {
         if let Some(path) = &arguments.save {
             self.save(path)?;
         }
-        Ok(document)
+        refused.map_or(Ok(document), Err)
+    }
+
+    /// Whether all of the text was read, from the file's own tables.
+    fn has_gradients(&self, arguments: &Arguments, inputs: &Inputs) -> bool {
+        arguments.state.is_none() && self.from == 0 && self.reached == inputs.tokens()
     }
 
     /// `grad.*` of a whole text with `cotangent.*`, which is read once more for them.

@@ -110,6 +110,11 @@ fn gradients_may_be_left_out() {
     let text = stdout(&output);
     let of_training = text.lines().filter(|line| line.starts_with("GRD-"));
     assert_eq!(of_training.filter(|line| line.ends_with("nothing recorded")).count(), 2, "{text}");
+    // Some gradients without the others are not all of them.
+    record(&folder, case, |outputs| outputs.retain(|name, _| name != "grad.queries"));
+    let output = run("judge", &folder, &["--require", "all", "--case", case]);
+    assert_eq!(status(&output), 1, "{}", stdout(&output));
+    assert!(stdout(&output).contains("not judged: grad.queries (1 vector)"), "{}", stdout(&output));
 }
 
 /// The log of a probability near 0 makes the bound of this loss useless in f32.

@@ -30,6 +30,43 @@ fn run_writes_what_verify_compares() {
     }
 }
 
+/// Gradients are written with the rest; a cotangent that is none is refused before anything is read.
+#[test]
+fn run_writes_gradients() {
+    let folder = TempDir::new().unwrap();
+    let results = folder.path().join("out.safetensors");
+    let run = |case: &std::path::Path| fwpkm(&["run".as_ref(), case.as_os_str(), "-o".as_ref(), results.as_os_str()]);
+    let case = release().join("train_base.safetensors");
+    let output = run(&case);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let (recorded, written) = (TensorFile::open(&case).unwrap(), TensorFile::open(&results).unwrap());
+    let gradients: Vec<&str> = recorded.names().filter(|name| name.starts_with("grad.")).collect();
+    assert_eq!(gradients.len(), 5);
+    for name in gradients {
+        let (expected, actual) = (recorded.tensor(name).unwrap(), written.tensor(name).unwrap());
+        assert_eq!(expected.shape, actual.shape, "{name}");
+        let largest = expected.data.to_f64().iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+        for (expected, actual) in expected.data.to_f64().iter().zip(&actual.data.to_f64()) {
+            approx::assert_abs_diff_eq!(expected, actual, epsilon = 1e-10 * largest);
+        }
+    }
+    let mut misshapen = Edited::new("train_base");
+    let reads = misshapen.tensors.get_mut("cotangent.reads").unwrap();
+    reads.shape = vec![reads.shape[0], reads.shape[1] * reads.shape[2], 1];
+    for (name, edited, said) in [
+        ("shape", misshapen, "cotangent.reads has shape [1, 192, 1]; expected [1, 32, 6], the shape of the result"),
+        ("nan", Edited::new("train_base").number("cotangent.reads", 3, f64::NAN), "cotangent.reads"),
+    ] {
+        let case = edited.write(&folder, name);
+        for job in ["run", "verify"] {
+            let output = fwpkm(&[job.as_ref(), case.as_os_str()]);
+            let text = stdout(&output) + &stderr(&output);
+            assert_eq!(status(&output), 2, "{name}: {text}");
+            assert!(text.contains(said), "{job} {name}: {text}");
+        }
+    }
+}
+
 #[test]
 fn run_computes_in_the_element_type_of_the_queries() {
     let folder = TempDir::new().unwrap();
