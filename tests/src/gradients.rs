@@ -1,15 +1,15 @@
 //! Outer gradients of what an implementation computes, whatever that is, by going back through its walk.        GRD-1
 
-use fwpkm_reference::{Scalar, Tables};
+use fwpkm_reference::{Gradients, Scalar, Tables};
 use ndarray::Array;
 
-use crate::element::{Element, real};
+use crate::element::Element;
 use crate::error::Result;
 use crate::inputs::Cotangents;
 use crate::problem::{Problem, Text, Tokens, swapped};
 use crate::reverse::{Reverse, alone, backward, inputs};
 use crate::run::Outputs;
-use crate::store::put;
+use crate::train::outputs;
 use crate::walk::{Event, Walk, Walked};
 
 /// `grad.*` of a case with cotangents; none without, and of a layer. `shake` changes each product on the way back.
@@ -35,15 +35,12 @@ pub fn gradients<S: Element>(
             Tables { sub_keys: inputs(&problem.tables.sub_keys), slot_values: inputs(&problem.tables.slot_values) };
         let walked = walk.on(events, problem, (tokens.clone(), None), tables.clone())?;
         let slopes = backward(&weighed(&walked, cotangents), shake);
-        let mut out = Outputs::new();
-        put(&mut out, "grad.queries", real(swapped(&slopes.of(&tokens.queries)).view()));
-        put(&mut out, "grad.values", real(swapped(&slopes.of(&tokens.values)).view()));
-        if let Some(gates) = &tokens.gates {
-            put(&mut out, "grad.gates", real(swapped(&slopes.of(gates)).view()));
-        }
-        put(&mut out, "grad.sub_keys", real(slopes.of(&tables.sub_keys).view()));
-        put(&mut out, "grad.slot_values", real(slopes.of(&tables.slot_values).view()));
-        Ok(out)
+        Ok(outputs(&Gradients {
+            queries: swapped(&slopes.of(&tokens.queries)),
+            values: swapped(&slopes.of(&tokens.values)),
+            gates: tokens.gates.as_ref().map(|gates| swapped(&slopes.of(gates))),
+            tables: Tables { sub_keys: slopes.of(&tables.sub_keys), slot_values: slopes.of(&tables.slot_values) },
+        }))
     })?
 }
 

@@ -120,9 +120,8 @@ impl Choices {
                 selected.half_scores[[row, head, half, place]] = score;
             }
             for ((head, place), &score) in whole.pair_scores.slice(s![from, .., ..]).indexed_iter() {
-                let slot = whole.slots[[from, head, place]];
-                let n = scores.dim().3;
-                let of_halves = scores[[row, head, 0, slot / n]] + scores[[row, head, 1, slot % n]];
+                let of_half = |half| selected.half_scores[[row, head, half, whole.ranks[[from, head, place, half]]]];
+                let of_halves = of_half(0) + of_half(1);
                 selected.pair_scores[[row, head, place]] = following(score, of_halves);
             }
         }
